@@ -1,0 +1,1 @@
+"""Multi-view testing, metrics and the predictions file."""

@@ -1,0 +1,1 @@
+"""How processes come to be, and how they are told to stop."""

@@ -1,0 +1,1 @@
+"""Blocks on tokens and cubes. Plain arguments, no config."""

@@ -1,0 +1,1 @@
+"""Loop, optimiser, schedule, and the state a resume needs."""

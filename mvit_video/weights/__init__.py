@@ -1,0 +1,1 @@
+"""Other people's checkpoints: key maps per dialect, inflation, loading that fails closed."""
