@@ -49,8 +49,9 @@ def _crops(cfg: CfgNode) -> None:
     data = cfg.DATA
     if data.TEST_CROP_SIZE > data.TRAIN_CROP_SIZE:
         raise InputError(
-            f"DATA.TEST_CROP_SIZE is {data.TEST_CROP_SIZE}, larger than the {data.TRAIN_CROP_SIZE} that the model is built "
-            "for (DATA.TRAIN_CROP_SIZE); set both to the larger one, the position tables of loaded weights are interpolated"
+            f"DATA.TEST_CROP_SIZE is {data.TEST_CROP_SIZE}, larger than the {data.TRAIN_CROP_SIZE} that the "
+            "model is built for (DATA.TRAIN_CROP_SIZE); set both to the larger one: the position "
+            "tables of loaded weights are interpolated"
         )
     if len(data.TRAIN_JITTER_SCALES) != 2 or (
         data.TRAIN_JITTER_SCALES[0] > data.TRAIN_JITTER_SCALES[1]
@@ -88,7 +89,8 @@ def _schedule(cfg: CfgNode) -> None:
     solver = cfg.SOLVER
     if solver.WARMUP_EPOCHS > solver.MAX_EPOCH:
         raise InputError(
-            f"SOLVER.WARMUP_EPOCHS ({solver.WARMUP_EPOCHS}) is longer than the run, SOLVER.MAX_EPOCH ({solver.MAX_EPOCH})"
+            f"SOLVER.WARMUP_EPOCHS ({solver.WARMUP_EPOCHS}) is longer than the run, "
+            f"SOLVER.MAX_EPOCH ({solver.MAX_EPOCH})"
         )
     if cfg.TRAIN.BATCH_SIZE % solver.ACCUMULATE_STEPS:
         raise InputError(

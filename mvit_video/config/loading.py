@@ -108,6 +108,10 @@ def _parse(text: str) -> Any:
 
 def _assign(cfg: CfgNode, full_name: str, value: Any, source: str) -> None:
     keys = all_keys()
+    if full_name in SECTIONS:
+        raise InputError(
+            f"{source}: {full_name} is a section; set a key in it, such as {full_name}.{next(iter(SECTIONS[full_name].keys))}"
+        )
     if full_name not in keys:
         raise InputError(f"{source}: unknown key {full_name}{_did_you_mean(full_name, keys)}")
     key = keys[full_name]
@@ -140,7 +144,10 @@ def _did_you_mean(full_name: str, keys: dict[str, Key]) -> str:
 
 
 def _coerce(value: Any, default: Any, where: str) -> Any:
-    """`value` in the type of `default`: an int where a float is meant is fine, and so is "1e-4", which YAML reads as text."""
+    """`value` in the type of `default`.
+
+    An int where a float is meant is fine, and so is 1e-4, which YAML 1.1 reads as text.
+    """
     if isinstance(value, str) and not isinstance(default, str):
         value = _parse(value)
     if isinstance(value, tuple):

@@ -1,7 +1,7 @@
 """YAML that keeps its promises: nothing executes, no key twice.
 
-PyYAML's safe loader takes the last of two equal keys in silence, which is how released video configs came to hold settings that
-never applied. Here a repeated key is an error that names both lines.
+PyYAML's safe loader takes the last of two equal keys in silence, which is how released video configs
+came to hold settings that never applied. Here a repeated key is an error that names both lines.
 """
 
 from __future__ import annotations
