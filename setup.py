@@ -1,4 +1,8 @@
-"""Packaging. Configs and data lists live at the top level and are installed inside the package (mvit_video/resources.py)."""
+"""Packaging.
+
+Configs and data lists live at the top level and are installed inside the package
+(mvit_video/resources.py).
+"""
 
 from pathlib import Path
 
@@ -20,7 +24,7 @@ def shipped(folder: str) -> list[str]:
 setup(
     name="mvit-video",
     version="0.1.0",
-    description="Video recognition with multiscale vision transformers: train, resume, multi-view test, trust the number",
+    description="Video recognition with multiscale vision transformers",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

@@ -1,7 +1,7 @@
 """Files that ship with the package: configs and data lists.
 
-In a checkout they lie at the top level; an installed package carries them inside (setup.py), so that a shipped name such as
-`configs/K400/MVIT_B_16x4.yaml` is found from any folder.
+In a checkout they lie at the top level; an installed package carries them inside (setup.py), so that a
+shipped name such as `configs/K400/MVIT_B_16x4.yaml` is found from any folder.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Who this process is among the processes of a run.
 
-`launch` decides it; every room below is handed a `World` and never looks at the environment. At size 1 each collective is
-a no-op, so one code path serves a laptop and a cluster.
+`launch` decides it; every room below is handed a `World` and never looks at the environment. At size 1
+each collective is a no-op, so one code path serves a laptop and a cluster.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ class World:
     rank: int = 0
     size: int = 1
     local_rank: int = 0
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
     def is_main(self) -> bool:

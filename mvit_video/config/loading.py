@@ -109,8 +109,9 @@ def _parse(text: str) -> Any:
 def _assign(cfg: CfgNode, full_name: str, value: Any, source: str) -> None:
     keys = all_keys()
     if full_name in SECTIONS:
+        inner = next(iter(SECTIONS[full_name].keys))
         raise InputError(
-            f"{source}: {full_name} is a section; set a key in it, such as {full_name}.{next(iter(SECTIONS[full_name].keys))}"
+            f"{source}: {full_name} is a section; set a key in it, such as {full_name}.{inner}"
         )
     if full_name not in keys:
         raise InputError(f"{source}: unknown key {full_name}{_did_you_mean(full_name, keys)}")
