@@ -41,8 +41,9 @@ def depthwise_conv3d(
     """
     kernel = weight.shape[2:]
     padding = tuple(k // 2 for k in kernel) if padding is None else tuple(padding)
-    if torch.is_autocast_enabled(cube.device.type):
-        dtype = torch.get_autocast_dtype(cube.device.type)
+    device = cube.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
         cube, weight = cube.to(dtype), weight.to(dtype)
     shared_by = cube.shape[-1] // weight.shape[0]
     if shared_by > 1:
@@ -66,13 +67,6 @@ class _DepthwiseConv3d(torch.autograd.Function):
         ctx.save_for_backward(cube, weight)
         ctx.stride, ctx.padding = stride, padding
         x = cube.permute(0, 4, 1, 2, 3)
-        if (
-            weight.shape[2] == stride[0] == 1 and padding[0] == 0
-        ):  # frames do not mix: fold them into the batch
-            frames = F.conv2d(
-                _frames(cube), weight[:, :, 0], None, stride[1:], padding[1:], groups=len(weight)
-            )
-            return frames.permute(0, 2, 3, 1).unflatten(0, cube.shape[:2])
         return F.conv3d(x, weight, None, stride, padding, groups=len(weight)).permute(0, 2, 3, 4, 1)
 
     @staticmethod
