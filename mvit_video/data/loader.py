@@ -1,0 +1,259 @@
+"""Loader processes: batches of training clips, and test videos one by one.
+
+What a sample is does not depend on the number of workers. A worker lives as long as the loader, runs torch on one
+thread (DataLoader sees to that), and hears no signal: Slurm sends SIGUSR2 and SIGTERM to every process of a job
+step, a terminal sends Ctrl-C to every process in front, but only the training process may answer. Workers end when
+the loader is closed or its process is gone.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import multiprocessing
+import os
+import signal
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mvit_video.data.dataset import (
+    TestVideos,
+    TrainClips,
+    TrainSample,
+    UndecodableVideo,
+)
+from mvit_video.data.lists import Split, load_list
+from mvit_video.data.preprocessing import Preprocessing
+from mvit_video.data.readers import make_reader
+from mvit_video.data.sampler import EpochBatches
+from mvit_video.data.spatial import TrainCrop
+from mvit_video.errors import InputError
+from mvit_video.world import World
+
+_MAX_WORKERS = 8
+
+
+class TrainBatch(TypedDict):
+    """Training clips of one rank. B videos give B * S clips, the S = AUG.NUM_SAMPLE clips of a video side by side.
+
+    clips: (B * S, 3, T, H, W) uint8.
+    label: (B * S,) int64.
+    index: (B,) int64, the samples that the sampler asked for.
+    substituted: (B,) bool, where another sample stands in for an undecodable one.
+    undecodable: the videos that failed.
+    """
+
+    clips: Tensor
+    label: Tensor
+    index: Tensor
+    substituted: Tensor
+    undecodable: list[UndecodableVideo]
+
+
+class Loader:
+    """Iterates a DataLoader again and again with the same workers.
+
+    Raises, while iterating:
+        InputError: the list is hopeless (see TrainClips).
+        RuntimeError: a worker died; the message says what may have killed it.
+    """
+
+    def __init__(self, loader: DataLoader) -> None:
+        self._loader: DataLoader | None = loader
+        self._workers: Sequence[multiprocessing.Process] = ()
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = self._start()
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "DataLoader worker" in str(error):
+                    raise RuntimeError(_WORKER_DIED.format(error)) from error
+                raise
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+
+    def _start(self) -> Iterator[Any]:
+        if self._workers or self._loader.num_workers == 0:
+            return iter(self._loader)
+        before = set(multiprocessing.active_children())
+        with _signals_blocked():
+            batches = iter(self._loader)
+        self._workers = [p for p in multiprocessing.active_children() if p not in before]
+        # Registered after DataLoader's own exit hook and so run before it: that one waits for workers to heed SIGTERM.
+        atexit.register(_close, weakref.ref(self))
+        return batches
+
+    def close(self) -> None:
+        """Ends the workers, also one that hangs in a decoder. The loader cannot be used afterwards."""
+        self._loader = None  # the DataLoader asks its workers to end as it goes
+        for worker in self._workers:
+            worker.join(timeout=1.0)
+            if worker.is_alive():
+                worker.kill()
+        self._workers = ()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _close(reference: weakref.ref[Loader]) -> None:
+    loader = reference()
+    if loader is not None:
+        loader.close()
+
+
+class TrainLoader(Loader):
+    """Micro-batches (TrainBatch) of an epoch; `accumulate_steps` consecutive ones make an update.
+
+    Attributes:
+        order: the sampler, with steps_per_epoch, batch_size, accumulate_steps.
+    """
+
+    def __init__(self, loader: DataLoader, order: EpochBatches) -> None:
+        super().__init__(loader)
+        self.order = order
+
+    def set_position(self, epoch: int, consumed_samples: int = 0) -> None:
+        """Where the next iteration begins; counted in samples of the epoch over all ranks."""
+        self.order.set_position(epoch, consumed_samples)
+
+
+def train_loader(cfg: CfgNode, world: World) -> TrainLoader:
+    """The training clips of this rank. Raises InputError for a list or a batch size that cannot work."""
+    data = cfg.DATA
+    videos = load_list(cfg, "train")
+    order = EpochBatches(
+        len(videos), cfg.TRAIN.BATCH_SIZE, world, cfg.RNG_SEED, cfg.SOLVER.ACCUMULATE_STEPS
+    )
+    crop = TrainCrop(
+        size=data.TRAIN_CROP_SIZE,
+        short_sides=tuple(data.TRAIN_JITTER_SCALES),
+        area=tuple(data.TRAIN_JITTER_SCALES_RELATIVE) or None,
+        aspect=tuple(data.TRAIN_JITTER_ASPECT_RELATIVE),
+        flip=data.RANDOM_FLIP,
+    )
+    clips = TrainClips(
+        videos,
+        Preprocessing.from_config(cfg),
+        crop,
+        make_reader(data.READER),
+        cfg.RNG_SEED,
+        cfg.AUG.NUM_SAMPLE,
+    )
+    loader = DataLoader(
+        clips, batch_sampler=order, collate_fn=_train_batch, **_worker_settings(cfg, world)
+    )
+    return TrainLoader(loader, order)
+
+
+def video_loader(
+    cfg: CfgNode, split: Split, world: World, preprocessing: Preprocessing | None = None
+) -> Loader:
+    """This rank's share of the validation or test videos, one VideoViews or UndecodableVideo at a time, in list order.
+
+    The share is every world.size-th video from world.rank on, without padding: it may be one shorter than another
+    rank's, or empty. Validation takes one centre crop of one clip; a test TEST.NUM_ENSEMBLE_VIEWS x
+    TEST.NUM_SPATIAL_CROPS views.
+
+    Args:
+        preprocessing: the checkpoint's, where there is one; the config's otherwise.
+    """
+    test = split == "test"
+    videos = TestVideos(
+        load_list(cfg, split),
+        preprocessing or Preprocessing.from_config(cfg),
+        make_reader(cfg.DATA.READER),
+        num_views=cfg.TEST.NUM_ENSEMBLE_VIEWS if test else 1,
+        num_crops=cfg.TEST.NUM_SPATIAL_CROPS if test else 1,
+        shuffle_seed=cfg.RNG_SEED if test and cfg.TEST.SHUFFLE_FRAMES else None,
+    )
+    share = range(world.rank, len(videos), world.size)
+    return Loader(
+        DataLoader(
+            videos,
+            sampler=share,
+            batch_size=None,
+            collate_fn=_itself,
+            **_worker_settings(cfg, world),
+        )
+    )
+
+
+def _train_batch(samples: list[TrainSample | InputError]) -> TrainBatch | InputError:
+    for sample in samples:
+        if isinstance(sample, InputError):
+            return sample
+    clips_per_video = samples[0]["clip"].shape[0]
+    return TrainBatch(
+        clips=torch.cat([sample["clip"] for sample in samples]),
+        label=torch.tensor([s["label"] for s in samples]).repeat_interleave(clips_per_video),
+        index=torch.tensor([s["index"] for s in samples]),
+        substituted=torch.tensor([s["used"] != s["index"] for s in samples]),
+        undecodable=[video for sample in samples for video in sample["undecodable"]],
+    )
+
+
+def _itself(item: Any) -> Any:
+    return item
+
+
+def _worker_settings(cfg: CfgNode, world: World) -> dict[str, Any]:
+    settings = cfg.DATA_LOADER
+    num_workers = settings.NUM_WORKERS
+    if num_workers < 0:
+        num_workers = default_num_workers(max(world.size // cfg.NUM_SHARDS, 1))
+    return {
+        "num_workers": num_workers,
+        "prefetch_factor": settings.PREFETCH_FACTOR if num_workers else None,
+        "persistent_workers": num_workers > 0,
+        "pin_memory": settings.PIN_MEMORY and world.device.type == "cuda",
+        "generator": torch.Generator(),  # else every iterator would draw from the global one
+    }
+
+
+def default_num_workers(local_ranks: int) -> int:
+    """Workers for one of `local_ranks` processes on this machine: its share of the cores it may use, 1 to 8."""
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return min(max(int(min(cores, _cgroup_cores()) / local_ranks), 1), _MAX_WORKERS)
+
+
+def _cgroup_cores() -> float:
+    """Cores that a container's CPU quota allows (cgroup v2, `docker run --cpus`)."""
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return int(quota) / int(period)  # "max" is no quota
+    return float("inf")
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Processes started in here never see these signals, whatever the start method; this one sees them afterwards."""
+    blocked = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR2}
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+
+
+_WORKER_DIED = (
+    "a loader worker died: {}. The usual cause is memory: lower DATA_LOADER.NUM_WORKERS or PREFETCH_FACTOR, "
+    "or give /dev/shm more room (docker run --shm-size)"
+)
