@@ -8,7 +8,15 @@ from typing import Any
 
 from torch import nn
 
-from mvit_video.models import mvit, mvit_presets, mvit_spec
+from mvit_video.models import (
+    cloformer,
+    dual_vit,
+    dual_vit_spec,
+    mpvit,
+    mvit,
+    mvit_presets,
+    mvit_spec,
+)
 
 
 @dataclass(frozen=True)
@@ -29,4 +37,7 @@ class Family:
 # By the name a config gives (MODEL.MODEL_NAME).
 REGISTRY: dict[str, Family] = {
     "MViT": Family(mvit.MViT, mvit_spec.spec_from_config, mvit_presets.PRESETS),
+    "DualViT": Family(dual_vit.DualViT, dual_vit_spec.spec_from_config, dual_vit_spec.PRESETS),
+    "MPViT": Family(mpvit.MPViT, mpvit.spec_from_config, mpvit.PRESETS),
+    "CloFormer": Family(cloformer.CloFormer, cloformer.spec_from_config, cloformer.PRESETS),
 }
