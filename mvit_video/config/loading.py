@@ -13,7 +13,8 @@ from fvcore.common.config import CfgNode
 from mvit_video.config.checks import check_config
 from mvit_video.config.defaults import SECTIONS, TOP_KEYS
 from mvit_video.config.schema import Key
-from mvit_video.config.strict_yaml import read_yaml
+from mvit_video.config.slowfast import model_entries
+from mvit_video.config.strict_yaml import parse_yaml, read_yaml
 from mvit_video.errors import InputError
 from mvit_video.resources import find_shipped
 
@@ -53,8 +54,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     cfg = get_cfg()
     if path is not None:
         file = find_shipped(str(path))
-        for full_name, (value, source) in _read_with_bases(file).items():
-            _assign(cfg, full_name, value, source)
+        _assign_all(cfg, _read_with_bases(file))
     if len(overrides) % 2:
         raise InputError(
             f"overrides come in pairs KEY VALUE, but {overrides[-1]!r} at the end has no partner"
@@ -64,6 +64,29 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     check_config(cfg)
     cfg.freeze()
     return cfg
+
+
+def parse_config(text: str, source: str, slowfast: bool = False) -> CfgNode:
+    """The config that stands in a checkpoint: defaults, then `text`, frozen.
+
+    Args:
+        text: YAML as `config.yaml` holds it.
+        source: names the checkpoint in errors.
+        slowfast: SlowFast wrote it; only its model is read.
+
+    Raises:
+        InputError: as `load_config`, but for checks across keys, which concern running it.
+    """
+    entries = {name: (value, source) for name, value in _flatten(parse_yaml(text, source))}
+    cfg = get_cfg()
+    _assign_all(cfg, model_entries(entries, set(all_keys())) if slowfast else entries)
+    cfg.freeze()
+    return cfg
+
+
+def _assign_all(cfg: CfgNode, entries: dict[str, tuple[Any, str]]) -> None:
+    for full_name, (value, source) in entries.items():
+        _assign(cfg, full_name, value, source)
 
 
 def _read_with_bases(file: Path, parents: tuple[Path, ...] = ()) -> dict[str, tuple[Any, str]]:

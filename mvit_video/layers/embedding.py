@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mvit_video.layers.temporal import TemporalPadding, pad_time
+
 Grid = tuple[int, int, int]
 
 
@@ -16,10 +18,17 @@ class CubeEmbedding(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, dim: int, kernel: Grid, stride: Grid, padding: Grid
+        self,
+        in_channels: int,
+        dim: int,
+        kernel: Grid,
+        stride: Grid,
+        padding: Grid,
+        temporal_padding: TemporalPadding = "zero",
     ) -> None:
         super().__init__()
         self.proj = nn.Conv3d(in_channels, dim, kernel, stride, padding)
+        self.temporal_padding = temporal_padding
 
     def forward(self, clip: Tensor) -> tuple[Tensor, Grid]:
         """clip (B, 3, T, H, W) -> tokens (B, N, C) in the order of their grid, and the grid (T', H', W')."""
@@ -27,5 +36,9 @@ class CubeEmbedding(nn.Module):
         # A channels-last weight makes the output channels-last, which is how tokens lie: no
         # transposing copy.
         weight = conv.weight.contiguous(memory_format=torch.channels_last_3d)
-        cube = F.conv3d(clip, weight, conv.bias, conv.stride, conv.padding)
+        padding = conv.padding
+        if self.temporal_padding == "replicate":
+            clip = pad_time(clip, padding[0], padding[0], "replicate")
+            padding = (0, *padding[1:])
+        cube = F.conv3d(clip, weight, conv.bias, conv.stride, padding)
         return cube.flatten(2).transpose(1, 2), tuple(cube.shape[2:])

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mvit_video.layers.temporal import TemporalPadding, pad_time
+
 Grid = tuple[int, int, int]
 
 
@@ -103,16 +105,27 @@ def _frames(cube: Tensor) -> Tensor:
 
 
 class DepthwiseConv3d(nn.Module):
-    """`depthwise_conv3d` without bias; cubes may hold any multiple of `dim` channels."""
+    """`depthwise_conv3d` without bias; cubes may hold any multiple of `dim` channels.
 
-    def __init__(self, dim: int, kernel: Grid, stride: Grid) -> None:
+    Padded by half the kernel: with zeros in space, along time as `temporal_padding` says.
+    """
+
+    def __init__(
+        self, dim: int, kernel: Grid, stride: Grid, temporal_padding: TemporalPadding = "zero"
+    ) -> None:
         super().__init__()
         self.kernel, self.stride = tuple(kernel), tuple(stride)
+        self.temporal_padding = temporal_padding
         self.weight = nn.Parameter(torch.empty(dim, 1, *kernel))
         nn.init.trunc_normal_(self.weight, std=0.02)
 
     def forward(self, cube: Tensor) -> Tensor:
-        return depthwise_conv3d(cube, self.weight, stride=self.stride)
+        padding = [extent // 2 for extent in self.kernel]
+        if self.temporal_padding == "replicate":
+            channels_first = cube.permute(0, 4, 1, 2, 3)
+            padded = pad_time(channels_first, padding[0], padding[0], "replicate")
+            cube, padding[0] = padded.permute(0, 2, 3, 4, 1), 0
+        return depthwise_conv3d(cube, self.weight, stride=self.stride, padding=padding)
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[0]}, kernel={self.kernel}, stride={self.stride}"

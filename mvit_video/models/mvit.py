@@ -52,7 +52,7 @@ class MultiScaleAttention(nn.Module):
         width = pooled if spec.pool_mode == "conv_unshared" else pooled // block.num_heads
         for name, pool in (("q", block.pool_q), ("k", block.pool_kv), ("v", block.pool_kv)):
             normed = pool is not None and spec.pool_mode.startswith("conv")
-            self.add_module(f"pool_{name}", _make_pool(spec.pool_mode, width, pool))
+            self.add_module(f"pool_{name}", _make_pool(spec, width, pool))
             self.add_module(f"norm_{name}", nn.LayerNorm(width, NORM_EPS) if normed else None)
         for axis, rows in zip("thw", block.relative_rows, strict=True):
             table = nn.Parameter(torch.zeros(rows, dim_out // block.num_heads)) if rows else None
@@ -126,12 +126,12 @@ class MultiScaleAttention(nn.Module):
         return super().train(mode)
 
 
-def _make_pool(mode: str, width: int, pool: PoolSpec | None) -> nn.Module | None:
+def _make_pool(spec: MViTSpec, width: int, pool: PoolSpec | None) -> nn.Module | None:
     if pool is None:
         return None
-    if mode.startswith("conv"):
-        return DepthwiseConv3d(width, pool.kernel, pool.stride)
-    return (MaxPool3d if mode == "max" else AvgPool3d)(pool.kernel, pool.stride)
+    if spec.pool_mode.startswith("conv"):
+        return DepthwiseConv3d(width, pool.kernel, pool.stride, spec.temporal_padding)
+    return (MaxPool3d if spec.pool_mode == "max" else AvgPool3d)(pool.kernel, pool.stride)
 
 
 class MultiScaleBlock(nn.Module):
@@ -192,7 +192,12 @@ class MViT(nn.Module):
         self.spec = spec
         dim, (t, h, w) = spec.embed_dim, spec.grid
         self.patch_embed = CubeEmbedding(
-            spec.in_channels, dim, spec.patch_kernel, spec.patch_stride, spec.patch_padding
+            spec.in_channels,
+            dim,
+            spec.patch_kernel,
+            spec.patch_stride,
+            spec.patch_padding,
+            spec.temporal_padding,
         )
         extra = int(spec.class_token)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if extra else None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mvit_video.errors import InputError
+from mvit_video.layers.temporal import TemporalPadding
 
 Grid = tuple[int, int, int]
 PerBlock = tuple[tuple[Any, ...], ...]  # entries (block, ...)
@@ -79,6 +80,8 @@ class MViTSpec:
         pool_kernel: kernel of all pools; None: stride + 1 along axes with a stride above 1, else 1.
         unpooled_kv: blocks without k and v pools all the same (the first published MVIT_B_16x4
         weights: 14 and 15).
+        temporal_padding: what the cube embedding and convolutional pools read before and after the
+        clip: "zero", or "replicate" (the border frame again).
         separate_qkv: three projections instead of one.
         residual_pooling: add the pooled q to the attention's output (v2).
         separable_positions: absolute positions as space plus time; else one table for all tokens.
@@ -113,6 +116,7 @@ class MViTSpec:
     pool_kv_stride_adaptive: Grid | None = None
     pool_kernel: Grid | None = None
     unpooled_kv: tuple[int, ...] = ()
+    temporal_padding: TemporalPadding = "zero"
     residual_pooling: bool = False
     class_token: bool = True
     absolute_positions: bool = True
@@ -160,6 +164,10 @@ class MViTSpec:
         if self.pool_mode not in POOL_MODES:
             raise InputError(
                 f"MVIT.MODE is {self.pool_mode!r}; choose one of {', '.join(POOL_MODES)}"
+            )
+        if self.temporal_padding not in ("zero", "replicate"):
+            raise InputError(
+                f"temporal_padding is {self.temporal_padding!r}; choose zero or replicate"
             )
         if self.pool_mode == "conv_unshared" and not self.pool_first:
             raise InputError(

@@ -7,9 +7,13 @@ differ, and torchvision leaves out leading axes of length 1.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from mvit_video.weights import adapt_mvit
 from mvit_video.weights.dialect import Dialect, copy, duplicate, join, reshape
+from mvit_video.weights.family import FamilyReader
+from mvit_video.weights.infer_mvit import infer_mvit
 
 _P = r"(weight|bias)"
 _BLOCK = r"blocks\.(\d+)\."
@@ -96,7 +100,23 @@ PYTORCHVIDEO = Dialect(
     ),
 )
 
-DIALECTS = (SLOWFAST, TORCHVISION, PYTORCHVIDEO)
+READER = FamilyReader(
+    name="MViT",
+    dialects=(SLOWFAST, TORCHVISION, PYTORCHVIDEO),
+    infer=infer_mvit,
+    with_frames=adapt_mvit.with_frames,
+    describe=adapt_mvit.describe,
+    stem="patch_embed.proj.weight",
+    head=r"head\.projection\.(weight|bias)",
+    tables=(
+        (r".*\.rel_pos_[hwt]", adapt_mvit.resize_relative),
+        (r"pos_embed_temporal", adapt_mvit.resize_temporal),
+        (r"pos_embed_spatial", adapt_mvit.resize_spatial),
+        (r"pos_embed", adapt_mvit.resize_joint),
+    ),
+    begins=((r"pos_embed_temporal|.*\.rel_pos_t", torch.zeros_like),),
+    reconcile=adapt_mvit.reconcile,
+)
 
 # From our names to torchvision's, whose MViT keeps query, key and value together as we do.
 TO_TORCHVISION = (
