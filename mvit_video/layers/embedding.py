@@ -41,4 +41,5 @@ class CubeEmbedding(nn.Module):
             clip = pad_time(clip, padding[0], padding[0], "replicate")
             padding = (0, *padding[1:])
         cube = F.conv3d(clip, weight, conv.bias, conv.stride, padding)
-        return cube.flatten(2).transpose(1, 2), tuple(cube.shape[2:])
+        # What blocks add up stays in the parameters' dtype under autocast, class token or not.
+        return cube.flatten(2).transpose(1, 2).to(weight.dtype), tuple(cube.shape[2:])

@@ -40,8 +40,7 @@ def resize_grid(table: Tensor, grid: Grid, thw: Grid) -> Tensor:
     if tuple(grid) == tuple(thw):
         return table
     cube = table.unflatten(1, grid).permute(0, 4, 1, 2, 3)
-    # Half-precision trilinear interpolation is missing on some devices, and loses digits on all.
-    cube = F.interpolate(cube.float(), size=tuple(thw), mode="trilinear")
+    cube = F.interpolate(_at_least_float32(cube), size=tuple(thw), mode="trilinear")
     return cube.permute(0, 2, 3, 4, 1).flatten(1, 3).to(table.dtype)
 
 
@@ -61,7 +60,7 @@ def relative_vectors(table: Tensor, num_queries: int, num_keys: int) -> Tensor:
     """
     length = 2 * max(num_queries, num_keys) - 1
     if table.shape[0] != length:
-        resized = F.interpolate(table.float().T[None], size=length, mode="linear")
+        resized = F.interpolate(_at_least_float32(table).T[None], size=length, mode="linear")
         table = resized[0].T.to(table.dtype)
     return table[relative_index(num_queries, num_keys, table.device)]
 
@@ -78,6 +77,11 @@ def relative_index(num_queries: int, num_keys: int, device: torch.device | None 
     q = torch.arange(num_queries, dtype=torch.float32, device=device)[:, None] * q_step
     k = torch.arange(num_keys, dtype=torch.float32, device=device)[None, :] * k_step
     return (q - k + (num_keys - 1) * k_step).long()
+
+
+def _at_least_float32(table: Tensor) -> Tensor:
+    """Half-precision interpolation is missing on some devices, and loses digits on all."""
+    return table.to(torch.promote_types(table.dtype, torch.float32))
 
 
 class EvalCache:

@@ -74,8 +74,8 @@ _VIT = {
 
 PRESETS: dict[str, MViTSpec] = {
     "MVIT_B_16x4": _v1(1, 3, 14),
-    "MVIT_B_32x3": _v1(1, 3, 14, num_frames=32, drop_path_rate=0.3),
-    "MVIT_B_64x3": _v1(1, 3, 14, num_frames=64, drop_path_rate=0.3),
+    "MVIT_B_32x3": _v1(1, 3, 14, num_frames=32),
+    "MVIT_B_64x3": _v1(1, 3, 14, num_frames=64),
     "MVIT_B24_32x3": _v1(2, 5, 21, depth=24, num_frames=32, pool_kernel=None, drop_path_rate=0.3),
     "MVITv2_S_16x4": _v2(1, 3, 14, depth=16),
     "MVITv2_B_32x3": _v2(2, 5, 21, depth=24, num_frames=32, drop_path_rate=0.3),
