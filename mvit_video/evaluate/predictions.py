@@ -25,28 +25,12 @@ from pathlib import Path
 
 import numpy as np
 
+from mvit_video.data.dataset import UndecodableVideo
 from mvit_video.errors import InputError
 from mvit_video.files import atomic_file
 
 FORMAT = 1
 _NAMED_IN_MESSAGES = 5
-
-
-@dataclass(frozen=True)
-class Undecodable:
-    """A video of the list that could not be scored.
-
-    Attributes:
-        index: its position in the list, from 0.
-        video_id: its name there.
-        label: its class.
-        reason: one line, why it cannot be decoded.
-    """
-
-    index: int
-    video_id: str
-    label: int
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +57,7 @@ class Predictions:
     scores: np.ndarray
     view: np.ndarray
     num_videos: int
-    undecodable: tuple[Undecodable, ...] = ()
+    undecodable: tuple[UndecodableVideo, ...] = ()
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -212,7 +196,7 @@ def load(path: str | os.PathLike[str]) -> Predictions:
 def _from_arrays(arrays: dict[str, np.ndarray]) -> Predictions:
     if arrays["format"] != FORMAT:
         raise InputError(f"format {arrays['format']}; this version reads format {FORMAT}")
-    lost = (arrays[f"undecodable_{field}"].tolist() for field in ("index", "id", "label", "reason"))
+    lost = (arrays[f"undecodable_{field}"].tolist() for field in ("id", "label", "index", "reason"))
     return Predictions(
         video_id=tuple(arrays["video_id"].tolist()),
         index=arrays["index"],
@@ -220,7 +204,7 @@ def _from_arrays(arrays: dict[str, np.ndarray]) -> Predictions:
         scores=arrays["scores"],
         view=arrays["view"],
         num_videos=int(arrays["num_videos"]),
-        undecodable=tuple(Undecodable(*fields) for fields in zip(*lost, strict=True)),
+        undecodable=tuple(UndecodableVideo(*fields) for fields in zip(*lost, strict=True)),
         class_names=tuple(arrays["class_names"].tolist()),
     )
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mvit_video.data.dataset import UndecodableVideo
 from mvit_video.evaluate.metrics import (
     compute_metrics,
     fuse_views,
@@ -18,7 +19,7 @@ from mvit_video.evaluate.metrics import (
     summary,
     write_metrics,
 )
-from mvit_video.evaluate.predictions import Predictions, Undecodable
+from mvit_video.evaluate.predictions import Predictions
 
 
 def predictions_from(scores, label, *, lost=(), view=None, class_names=()) -> Predictions:
@@ -32,7 +33,7 @@ def predictions_from(scores, label, *, lost=(), view=None, class_names=()) -> Pr
         view=np.array([[t, 0] for t in range(views)]) if view is None else np.asarray(view),
         num_videos=videos + len(lost),
         undecodable=tuple(
-            Undecodable(videos + i, f"lost{i}", label, "no video stream")
+            UndecodableVideo(f"lost{i}", label, videos + i, "no video stream")
             for i, label in enumerate(lost)
         ),
         class_names=class_names,

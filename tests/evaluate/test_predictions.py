@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mvit_video.data.dataset import UndecodableVideo
 from mvit_video.errors import InputError
-from mvit_video.evaluate.predictions import Predictions, Undecodable, load, merge, save
+from mvit_video.evaluate.predictions import Predictions, load, merge, save
 
 VIEW = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 
@@ -27,7 +28,7 @@ def predictions_of(
         scores=np.array(scores, dtype=np.float32).reshape(len(positions), len(VIEW), classes),
         view=VIEW,
         num_videos=num_videos,
-        undecodable=tuple(Undecodable(i, f"video {i}", 0, "no video stream") for i in lost),
+        undecodable=tuple(UndecodableVideo(f"video {i}", 0, i, "no video stream") for i in lost),
     )
 
 

@@ -49,7 +49,8 @@ def test_options_stand_before_between_and_after_the_keys(config):
 @pytest.mark.parametrize("number", ["-1", "-0.5", "-1e-4", "-.5"])
 def test_values_may_begin_with_a_minus(config, number):
     _, cfg = parse("--cfg", config, "SOLVER.COSINE_END_LR", number, "RNG_SEED", "1")
-    assert cfg.SOLVER.COSINE_END_LR == pytest.approx(float(number))
+    found = cfg.SOLVER.COSINE_END_LR
+    assert found == pytest.approx(float(number))
 
 
 def test_a_later_word_wins(config):
