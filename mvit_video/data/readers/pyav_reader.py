@@ -1,0 +1,278 @@
+"""The exact reader: PyAV, one thread, one seek per run of frames, unwanted pictures not decoded.
+
+The idea: one pass over the packets builds an index (`index.py`). Where it proves the frame numbers, a read seeks to
+the last entry before the wanted frames, hands the decoder the packets up to the last wanted one, and drains it; an
+H.264 decoder is told to pass over each picture that is neither wanted nor referred to, which saves a third of the work
+on common files. Where the index proves nothing, all frames are decoded and counted. Either way a frame is recognised,
+never assumed: by its presentation time, or by its count. Whatever else comes out of the decoder on the way is looked
+at for damage: all that a wanted frame was predicted from has come out by then.
+
+Scaling, where a size is asked for, is swscale's bilinear filter (it averages over the source pixels that a target
+pixel covers when it makes a picture smaller). Pictures after a change of size on the way are scaled to the first.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+
+import av
+import numpy as np
+from av.video.frame import PictureType, VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from mvit_video.data.readers.base import Frames, Size, SizeRequest, VideoInfo, settle
+from mvit_video.data.readers.index import build_index
+from mvit_video.errors import VideoError
+
+NOT_VIDEOS = ("tty", "concat", "hls", "dash")
+"""FFmpeg's formats for text, and for play lists, which name other files."""
+
+
+class PyAVReader:
+    """Reads any video that FFmpeg decodes. See `base.Reader`."""
+
+    name = "pyav"
+
+    def probe(self, path: str) -> VideoInfo:
+        """See `base.Reader.probe`."""
+        with open_video(path) as video:
+            return video.info
+
+    def read(
+        self, path: str, frames: Frames, size: SizeRequest = None
+    ) -> tuple[np.ndarray, VideoInfo]:
+        """See `base.Reader.read`."""
+        with open_video(path) as video:
+            numbers, size = settle(video.info, frames, size)
+            return video.read(numbers, size), video.info
+
+
+@contextmanager
+def open_video(path: str | os.PathLike[str]) -> Iterator[Video]:
+    """Open a video for the length of a `with` block. Raises `VideoError`."""
+    video = Video(path)
+    try:
+        video.look()
+        yield video
+    finally:
+        video.close()
+
+
+@contextmanager
+def _told_as_video_error(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (av.error.FFmpegError, OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise VideoError(path, reason.splitlines()[0]) from error
+
+
+def _is_damage(frame: VideoFrame | None) -> bool:
+    """Whether a packet could not be decoded, or its picture was patched up from its neighbours."""
+    return frame is None or frame.is_corrupt
+
+
+class Video:
+    """An open video file; `open_video` makes one.
+
+    Attributes:
+        info: the stream's facts.
+        index: what its packets prove.
+        rotation: counter-clockwise quarter turns that make its pictures upright.
+        pixel_format: FFmpeg's name, such as "yuv420p".
+        num_streams: how many video streams the file has; the one that FFmpeg finds best is read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._container = None
+        self._reformatter = VideoReformatter()  # one for all frames: making one costs more than using it
+
+    def close(self) -> None:
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def look(self) -> None:
+        """Open the file, index its packets, decode one picture; or, where packets prove too little, all of them."""
+        with _told_as_video_error(self.path):
+            self._open()
+            self.index, lead = build_index(self._container, self._stream)
+            first = None
+            if self.index.doubt is None:
+                num_frames = len(self.index.pts)
+                first = next((f for f in self._decode(lead) if f is not None), None)
+            self._num_intact = None
+            if first is None:
+                num_frames, self._num_intact, first = self._count()
+            if first is None:
+                raise VideoError(self.path, "no frame can be decoded")
+            self.pixel_format = first.format.name
+            self.rotation = round(first.rotation / 90) % 4
+            width, height = (first.width, first.height)[:: -1 if self.rotation % 2 else 1]
+            # 25 is what FFmpeg itself assumes of streams that state no rate.
+            fps = float(self._stream.average_rate or self._stream.guessed_rate or 25)
+            self.info = VideoInfo(num_frames, fps, width, height)
+
+    def read(self, numbers: list[int], size: Size | None = None) -> np.ndarray:
+        """Frames by number, as `base.Reader.read` returns them."""
+        size = size or (self.info.height, self.info.width)
+        out = np.empty((len(numbers), *size, 3), np.uint8)
+        places: dict[int, list[int]] = {}
+        for place, i in enumerate(numbers):
+            places.setdefault(i, []).append(place)
+        with _told_as_video_error(self.path):
+            if self.index.doubt is None:
+                for i, frame in self._by_time(sorted(places)):
+                    out[places.pop(i)] = self._rgb(frame, size)
+            if places:
+                for i, frame in self._by_count(sorted(places)):
+                    out[places.pop(i)] = self._rgb(frame, size)
+        if places:
+            raise VideoError(self.path, f"frame {min(places)} cannot be decoded")
+        return out
+
+    def _open(self) -> None:
+        self.close()
+        mode = os.stat(self.path).st_mode  # never open a pipe or a device: that may wait for ever
+        if not stat.S_ISREG(mode):
+            what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+            raise VideoError(self.path, f"is {what}")
+        # An absolute path cannot be taken for a protocol ("a:b.mp4"), and a list in disguise reaches no network.
+        source, options = os.path.abspath(self.path), {"protocol_whitelist": "file"}
+        try:
+            self._container = av.open(source, options=options, metadata_errors="ignore")
+        except TypeError:  # PyAV 19 dropped the argument, and reads tags that are not UTF-8 without it
+            self._container = av.open(source, options=options)
+        if self._container.format.name in NOT_VIDEOS:
+            raise VideoError(self.path, "is text or a list of files, not a video")
+        streams = self._container.streams
+        self.num_streams = len(streams.video)
+        self._stream = streams.best("video")
+        if self._stream is None:
+            raise VideoError(self.path, "has no video stream")
+        if self._stream.disposition & av.stream.Disposition.attached_pic:
+            raise VideoError(self.path, "has no video stream but a cover picture")
+        self._decoder = self._stream.codec_context
+        self._decoder.thread_count = 1
+
+    def _rgb(self, frame: VideoFrame, size: Size) -> np.ndarray:
+        height, width = size[:: -1 if self.rotation % 2 else 1]
+        rgb = self._reformatter.reformat(
+            frame, width, height, format="rgb24", interpolation="BILINEAR", threads=1
+        )
+        return np.rot90(rgb.to_ndarray(), self.rotation)
+
+    def _packets(self) -> Iterator[av.Packet]:
+        for packet in self._container.demux(self._stream):
+            if packet.size:
+                yield packet
+
+    def _decode(self, packets: Iterable[av.Packet]) -> Iterator[VideoFrame | None]:
+        """Decode packets, then drain the decoder. None stands for a packet that gave an error."""
+        self._decoder.flush_buffers()
+        for packet in chain(packets, [None]):
+            try:
+                frames = self._decoder.decode(packet)
+            except av.error.InvalidDataError:
+                yield None
+                continue
+            yield from frames
+        self._decoder.flush_buffers()
+
+    def _by_time(self, wanted: list[int]) -> Iterator[tuple[int, VideoFrame]]:
+        """Ascending frame numbers, recognised by presentation time. Leaves out what it does not find."""
+        for entry, numbers in self.index.runs(wanted):
+            number_at = {self.index.pts[i]: i for i in numbers}
+            latest = None
+            for frame in self._decode(self._packets_for(entry, set(number_at))):
+                if _is_damage(frame):
+                    raise VideoError(self.path, f"is damaged at or before frame {numbers[-1]}")
+                if frame.pts is None or (latest is not None and frame.pts <= latest):
+                    return  # not in the order that the packets promised
+                latest = frame.pts
+                if latest in number_at:
+                    yield number_at[latest], frame
+
+    def _packets_for(self, entry: int, times: set[int]) -> Iterator[av.Packet]:
+        """Packets from an entry up to the last that is shown at one of `times`."""
+        skipping = self.index.codec == "h264"
+        waiting = set(times)
+        for packet in self._packets_from(entry):
+            if skipping:
+                self._decoder.skip_frame = "DEFAULT" if packet.pts in times else "NONREF"
+            yield packet
+            waiting.discard(packet.pts)
+            if not waiting:
+                break
+        if skipping:
+            self._decoder.skip_frame = "DEFAULT"
+
+    def _packets_from(self, entry: int) -> Iterator[av.Packet]:
+        """Packets from an entry, or from one before it where the container seeks to a wrong place."""
+        index = self.index
+        for k in range(entry, max(entry - 2, -1), -1):
+            try:
+                self._container.seek(index.entries[k], stream=self._stream)
+            except av.error.FFmpegError:
+                continue
+            packets = self._packets()
+            first = next(packets, None)
+            if first is not None and index.is_entry(first.pts) and first.pts <= index.entries[entry]:
+                return chain([first], packets)
+        self._open()
+        return self._packets()
+
+    def _by_count(self, wanted: list[int]) -> Iterator[tuple[int, VideoFrame]]:
+        """Ascending frame numbers, by decoding and counting from the first frame."""
+        if self._num_intact is None:
+            num_frames, self._num_intact, _ = self._count()
+            if num_frames != self.info.num_frames:
+                reason = f"lists {self.info.num_frames} frames, but {num_frames} can be decoded"
+                raise VideoError(self.path, reason)
+        if wanted[-1] >= self._num_intact:
+            reason = f"is damaged at or before frame {wanted[-1]}"
+            raise VideoError(self.path, reason)
+        self._open()
+        unseen = set(wanted)
+        frames = (f for f in self._decode(self._packets()) if f is not None)
+        for i, frame in enumerate(frames):
+            if i in unseen:
+                yield i, frame
+            if i == wanted[-1]:
+                break
+
+    def _count(self) -> tuple[int, int, VideoFrame | None]:
+        """Decode everything.
+
+        Returns:
+            The number of frames, without what is damaged because the file ends too early; the number of those before
+            the first damage; the first frame.
+        """
+        self._open()
+        count, intact, first = 0, None, None
+        after_reference = 0  # pictures shown before a damaged one, back to here, may have been predicted from it
+        num_packets = damaged_packet = 0
+
+        def counted() -> Iterator[av.Packet]:
+            nonlocal num_packets
+            for packet in self._packets():
+                num_packets += 1
+                yield packet
+
+        for frame in self._decode(counted()):
+            if _is_damage(frame) and intact is None:
+                intact, damaged_packet = after_reference, num_packets
+            if frame is None:
+                continue
+            first = first or frame
+            count += 1
+            if frame.pict_type != PictureType.B:
+                after_reference = count
+        if intact is None:
+            return count, count, first
+        return intact if damaged_packet == num_packets else count, intact, first
