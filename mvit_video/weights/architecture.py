@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from mvit_video.config.loading import parse_config
@@ -40,7 +41,9 @@ def model_from_checkpoint(
     as_it_is = num_frames in (None, spec.num_frames)
     if not as_it_is:
         spec = checkpoint.reader.with_frames(spec, num_frames, inflation)
-    model = REGISTRY[checkpoint.reader.name].model(spec)
+    with torch.device("meta"):
+        model = REGISTRY[checkpoint.reader.name].model(spec)
+    model.to_empty(device="cpu")  # initial weights would only be overwritten
     report = load_weights(model, checkpoint, inflation=inflation)
     if as_it_is and report.interpolated:
         raise InputError(

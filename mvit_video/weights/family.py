@@ -37,7 +37,7 @@ class FamilyReader:
         tables: (regular expression, resize) for position tables, which may have another size;
             resize(checkpoint's tensor, model's tensor, model's spec) -> the model's shape.
         begins: (regular expression, value) for what only a video model has: its value where images become
-            video, from the model's own tensor.
+            video, from the shape and type of the model's own tensor.
         reconcile: (tensors, model's spec) -> tensors in the model's arrangement, where two arrangements
             mean the same (fused and separate projections), and the keys that were computed, not moved.
     """

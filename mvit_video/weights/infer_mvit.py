@@ -50,12 +50,12 @@ def infer_mvit(state: Mapping[str, Tensor], num_frames: int | None = None) -> MV
             fit several models.
     """
     blocks = _read_blocks(state)
+    in_attention = _changes_in_attention(blocks)
     heads = _heads(blocks)
     stem = _shape(state, "patch_embed.proj.weight")
     kernel, stride, padding = _stem(stem)
     pools = any(block.kernel_q or block.kernel_kv for block in blocks)
     relative = "blocks.0.attn.rel_pos_h" in state
-    in_attention = _changes_in_attention(blocks)
     # The published image model of that kind (MViTv2-L) normalises, then averages.
     mask_feat = relative and not in_attention and kernel[0] > 1
     size = _clip_size(state, stride, num_frames)
@@ -109,7 +109,13 @@ def _read_blocks(state: Mapping[str, Tensor]) -> list[_Block]:
         raise InputError(
             f"the blocks end at {max(found, default=0)}, but block {absent[0]} is missing"
         )
-    return [_read_block(state, f"blocks.{index}") for index in sorted(found)]
+    blocks = [_read_block(state, f"blocks.{index}") for index in sorted(found)]
+    for index, (before, after) in enumerate(itertools.pairwise(blocks)):
+        if before.dim_out != after.dim:
+            raise InputError(
+                f"block {index} gives {before.dim_out} channels, block {index + 1} takes {after.dim}"
+            )
+    return blocks
 
 
 def _read_block(state: Mapping[str, Tensor], name: str) -> _Block:
@@ -154,7 +160,7 @@ def _heads(blocks: list[_Block]) -> list[int]:
         if block.attention_dim % width or block.head_width not in (None, width):
             raise InputError(
                 f"block {index}: heads {block.head_width or width} wide where the first are {width} wide and "
-                f"the attention {block.attention_dim}; the tensors of such a model do not tell its heads, give its config"
+                f"the attention {block.attention_dim}; its heads are not told by tensors, give the config"
             )
     return [block.attention_dim // width for block in blocks]
 
@@ -185,11 +191,6 @@ def _changes_in_attention(blocks: list[_Block]) -> bool:
             "the width changes, yet no query pool has weights: a model that pools by maximum or average, or Hiera. The "
             "tensors do not tell its strides; give its config"
         )
-    for index in range(1, len(blocks)):
-        if blocks[index].dim != blocks[index - 1].dim_out:
-            raise InputError(
-                f"block {index - 1} gives {blocks[index - 1].dim_out} channels, block {index} takes {blocks[index].dim}"
-            )
     return bool(in_attention)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from mvit_video.errors import InputError
@@ -151,6 +152,9 @@ class _Fit:
 
     def _begin(self, key: str, target: Tensor) -> None:
         """What only video has begins at a value that leaves a clip that stands still alone."""
+        if key.endswith("num_batches_tracked"):  # a counter of BatchNorm that nothing here reads
+            self.fitted[key] = torch.zeros_like(target)
+            return
         begin = _first_match(self.reader.begins, key)
         if begin and self.checkpoint.is_image_model:
             self._put("inflated", key, begin(target))
