@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from fvcore.common.config import CfgNode
 
@@ -24,15 +24,23 @@ INTERRUPTED = 130
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are InputErrors, and that spells no option by its beginning."""
 
-    def __init__(self, description: str | None) -> None:
+    def __init__(self, description: str | None = None, **settings: Any) -> None:
         super().__init__(
             description=description,
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            **settings,
         )
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; {self.prog} --help shows what it takes")
+
+
+def positive_int(text: str) -> int:
+    """The type of an option that counts something."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

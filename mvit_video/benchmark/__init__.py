@@ -1,0 +1,1 @@
+"""The instrument: what `tools/benchmark.py` measures, and how."""

@@ -1,0 +1,93 @@
+"""Timing on machines that are never quiet.
+
+Candidates are timed in turn, round by round, so whatever else the machine does hits all of them alike; what is
+reported are medians, their spread, and ratios formed round by round. The same rounds time a large matrix product: the
+machine's own peak, which a model's speed is stated as a share of.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+Result = TypeVar("Result")
+
+_MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
+
+
+def alternate(
+    jobs: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Seconds of every job in every round, after one round to warm up.
+
+    Every other round goes through the jobs backwards, so that none of them always follows the same one.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    order = list(jobs)
+    for number in range(rounds + 1):
+        for name in order if number % 2 else reversed(order):
+            taken = _time(jobs[name], device)
+            if number:
+                seconds[name].append(taken)
+    return seconds
+
+
+def _time(job: Callable[[], Any], device: torch.device) -> float:
+    _wait_for(device)
+    begin = time.perf_counter()
+    job()
+    _wait_for(device)
+    return time.perf_counter() - begin
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def matmul_job(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], Any], int]:
+    """A product of two square matrices large enough to reach the machine's peak, and its multiply-adds."""
+    side = _MATMUL_SIDE[device.type]
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    out = torch.empty_like(a)
+    return lambda: torch.mm(a, b, out=out), side**3
+
+
+def median_and_spread(values: list[float]) -> tuple[float, float]:
+    """Median, and half the distance between the quartiles as a share of it."""
+    median = statistics.median(values)
+    if len(values) < 2:
+        return median, 0.0
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return median, (high - low) / 2 / abs(median)
+
+
+def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result:
+    """The function's result, computed in a new process that shares no memory with this one. It must be importable."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def ratio(theirs: list[float], ours: list[float]) -> dict[str, float]:
+    """How many times our time the others take, round by round: "time", its median, and "time_spread"."""
+    time, spread = median_and_spread([a / b for a, b in zip(theirs, ours, strict=True)])
+    return {"time": time, "time_spread": spread}
+
+
+def peak_resident_mib(pid: int | None = None) -> float:
+    """Most memory that a process, this one by default, has held so far, in MiB."""
+    status = Path(f"/proc/{pid or 'self'}/status")
+    if status.exists():  # getrusage would count what the parent held when it forked
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 2**10
+    scale = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale

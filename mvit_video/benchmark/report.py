@@ -1,0 +1,48 @@
+"""Results as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_COLUMNS = {
+    "clips_per_second": ("clips/s", "{:.3g}"),
+    "ms_per_clip": ("ms/clip", "{:.1f}"),
+    "spread": ("spread", "{:.1%}"),
+    "best_ms_per_clip": ("best ms", "{:.1f}"),
+    "share_of_matmul_peak": ("of matmul peak", "{:.1%}"),
+    "peak_memory_mib": ("peak MiB", "{:.0f}"),
+    "pass_memory_mib": ("of it, the pass", "{:.0f}"),
+}
+_RATIOS = {"time": "time", "peak_memory": "peak memory", "pass_memory": "memory of the pass"}
+
+
+def as_text(result: Mapping[str, Any]) -> str:
+    """The setting, a row per candidate, and a line per ratio."""
+    setting = {key: value for key, value in result.items() if key not in ("candidates", "ratios")}
+    lines = [
+        ", ".join(f"{key.replace('_', ' ')} {_plain(value)}" for key, value in setting.items())
+    ]
+    candidates = result["candidates"]
+    shown = [key for key in _COLUMNS if key in next(iter(candidates.values()))]
+    rows = [["", *(_COLUMNS[key][0] for key in shown)]]
+    for name, values in candidates.items():
+        rows.append([name, *(_COLUMNS[key][1].format(values[key]) for key in shown)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines += [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+    ours = next(iter(candidates))
+    for name, ratios in result["ratios"].items():
+        times = ", ".join(
+            f"{ratios[key]:.2f}x the {label}" for key, label in _RATIOS.items() if key in ratios
+        )
+        lines.append(f"{name} takes {times} of {ours} (spread of time {ratios['time_spread']:.1%})")
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (int, float)) and value >= 1e6:
+        return f"{value / 1e9:.2f} G"
+    return "x".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)

@@ -1,0 +1,50 @@
+"""tools/benchmark.py on models and files so small that only the report is worth reading."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+def test_a_model_against_pytorchvideo(run_tool, tiny_config, tmp_path):
+    done = run_tool(
+        "benchmark.py", "model", "--cfg", tiny_config, "--against", "pytorchvideo", "--rounds", 2,
+        "--json", tmp_path / "result.json", "MVIT.SEP_POS_EMBED", "True",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "pytorchvideo takes" in done.stdout
+    result = json.loads((tmp_path / "result.json").read_text())
+    for candidate in ("mvit_video", "pytorchvideo"):
+        numbers = result["candidates"][candidate]
+        assert numbers["clips_per_second"] == pytest.approx(1000 / numbers["ms_per_clip"])
+        assert 0 < numbers["share_of_matmul_peak"] < 1
+        assert numbers["pass_memory_mib"] < numbers["peak_memory_mib"]
+    assert result["ratios"]["pytorchvideo"]["time"] > 0
+
+
+def test_the_loader_against_another_reader(run_tool, tiny_config):
+    done = run_tool(
+        "benchmark.py", "loader", "--cfg", tiny_config, "--against", "pyav", "--rounds", 2,
+        "--opts", "DATA_LOADER.NUM_WORKERS", 1,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "clips per round 12, rounds 2, workers 1" in done.stdout
+    assert "pyav takes" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("model", "--against", "tensorflow"), "invalid choice: 'tensorflow'"),
+        (("model", "--rounds", "0"), "'0' is no whole number above 0"),
+        (("model", "--against", "pytorchvideo", "MVIT.RESIDUAL_POOLING", "True", "MVIT.REL_POS_SPATIAL", "True"),
+         "pytorchvideo does not have this model"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_measured_is_refused(run_tool, tiny_config, words, message):
+    subject, *rest = words
+    done = run_tool("benchmark.py", subject, "--cfg", tiny_config, *rest)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
