@@ -23,13 +23,18 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mvit_video.data.augmentation import (
+    ClipChoices,
+    augmentation_from_config,
+    mirrored_labels,
+)
 from mvit_video.data.dataset import (
     TestVideos,
     TrainClips,
     TrainSample,
     UndecodableVideo,
 )
-from mvit_video.data.lists import Split, load_list
+from mvit_video.data.lists import ListFile, Split, load_list
 from mvit_video.data.preprocessing import Preprocessing
 from mvit_video.data.readers import make_reader
 from mvit_video.data.sampler import EpochBatches
@@ -44,6 +49,7 @@ class TrainBatch(TypedDict):
     """Training clips of one rank. B videos give B * S clips, the S = AUG.NUM_SAMPLE clips of a video side by side.
 
     clips: (B * S, 3, T, H, W) uint8.
+    choices: B * S, what is to be done to each clip on the device.
     label: (B * S,) int64.
     index: (B,) int64, the samples that the sampler asked for.
     substituted: (B,) bool, where another sample stands in for an undecodable one.
@@ -51,6 +57,7 @@ class TrainBatch(TypedDict):
     """
 
     clips: Tensor
+    choices: list[ClipChoices]
     label: Tensor
     index: Tensor
     substituted: Tensor
@@ -122,11 +129,13 @@ class TrainLoader(Loader):
 
     Attributes:
         order: the sampler, with steps_per_epoch, batch_size, accumulate_steps.
+        videos: the training list.
     """
 
     def __init__(self, loader: DataLoader, order: EpochBatches) -> None:
         super().__init__(loader)
         self.order = order
+        self.videos: ListFile = loader.dataset.videos
 
     def set_position(self, epoch: int, consumed_samples: int = 0) -> None:
         """Where the next iteration begins; counted in samples of the epoch over all ranks."""
@@ -147,13 +156,16 @@ def train_loader(cfg: CfgNode, world: World) -> TrainLoader:
         aspect=tuple(data.TRAIN_JITTER_ASPECT_RELATIVE),
         flip=data.RANDOM_FLIP,
     )
+    preprocessing = Preprocessing.from_config(cfg)
     clips = TrainClips(
         videos,
-        Preprocessing.from_config(cfg),
+        preprocessing,
         crop,
         make_reader(data.READER),
         cfg.RNG_SEED,
         cfg.AUG.NUM_SAMPLE,
+        augmentation_from_config(cfg),
+        _mirrored(preprocessing.class_names) if data.FLIP_SWAPS_LABELS else None,
     )
     loader = DataLoader(
         clips, batch_sampler=order, collate_fn=_train_batch, **_worker_settings(cfg, world)
@@ -194,14 +206,22 @@ def video_loader(
     )
 
 
+def _mirrored(class_names: tuple[str, ...]) -> tuple[int, ...]:
+    if not class_names:
+        raise InputError(
+            "DATA.FLIP_SWAPS_LABELS needs class names: put classes.txt (one a line) into DATA.PATH_TO_DATA_DIR"
+        )
+    return mirrored_labels(class_names)
+
+
 def _train_batch(samples: list[TrainSample | InputError]) -> TrainBatch | InputError:
     for sample in samples:
         if isinstance(sample, InputError):
             return sample
-    clips_per_video = samples[0]["clip"].shape[0]
     return TrainBatch(
         clips=torch.cat([sample["clip"] for sample in samples]),
-        label=torch.tensor([s["label"] for s in samples]).repeat_interleave(clips_per_video),
+        choices=[choices for sample in samples for choices in sample["choices"]],
+        label=torch.tensor([label for sample in samples for label in sample["clip_labels"]]),
         index=torch.tensor([s["index"] for s in samples]),
         substituted=torch.tensor([s["used"] != s["index"] for s in samples]),
         undecodable=[video for sample in samples for video in sample["undecodable"]],
