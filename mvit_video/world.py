@@ -48,7 +48,7 @@ class World:
         """True on every rank if `flag` is true on at least one."""
         if self.size == 1:
             return flag
-        votes = torch.tensor(int(flag), device=self.device)
+        votes = torch.tensor(int(flag))  # on the CPU: nobody waits for a GPU to vote
         dist.all_reduce(votes, op=dist.ReduceOp.MAX)
         return bool(votes.item())
 
