@@ -1,7 +1,9 @@
 """Recomputes the scores of a test from its predictions file, or from the parts of one that shards wrote.
 
-python tools/metrics.py output/test/predictions.npz
-python tools/metrics.py shards/*.npz --ensemble max --output metrics.json
+    python tools/metrics.py output/test/predictions.npz
+    python tools/metrics.py shards/*.npz --ensemble max --output metrics.json
+
+The test itself writes the same to metrics.json beside its predictions.
 """
 
 from __future__ import annotations
