@@ -158,6 +158,10 @@ SECTIONS: dict[str, Section] = {
             "RANDOM_FLIP": Key(
                 True, "Training: mirror half of the clips. Off where left and right matter (SSv2)."
             ),
+            "FLIP_SWAPS_LABELS": Key(
+                False,
+                "With RANDOM_FLIP: a mirrored clip gets the class whose name has left and right exchanged; a class with such a word and no counterpart is not mirrored. Needs class names.",
+            ),
             "INPUT_CHANNEL_NUM": Key([3], "Channels of a frame."),
             "MEAN": Key([0.45, 0.45, 0.45], "Mean per channel, of pixel values in 0 ... 1."),
             "STD": Key([0.225, 0.225, 0.225], "Standard deviation per channel."),
@@ -172,16 +176,52 @@ SECTIONS: dict[str, Section] = {
         },
     ),
     "AUG": Section(
-        "Training augmentation.",
+        "Training augmentation, applied to the cropped clip on the device; every choice is drawn once per clip, so that its frames agree.",
         {
+            "ENABLE": Key(False, "Augment training clips beyond crop and flip, as the keys below say."),
             "NUM_SAMPLE": Key(
                 1, "Clips cut from each decoded training video (repeated augmentation)."
-            )
+            ),
+            "COLOR_JITTER": Key(
+                0.4,
+                "Brightness, contrast and saturation by factors in 1 - x ... 1 + x, where AA_TYPE is empty. 0: off.",
+            ),
+            "AA_TYPE": Key(
+                "rand-m7-n4-mstd0.5-inc1",
+                "RandAugment: `rand`, then any of m (magnitude 0 ... 10), n (operations), p (probability of each), mstd (standard deviation of the magnitude), inc (1: operations that grow stronger with it). Empty: none.",
+            ),
+            "INTERPOLATION": Key(
+                "bicubic",
+                "How RandAugment's rotations, shears and translations read between pixels.",
+                ("bicubic", "bilinear"),
+            ),
+            "RE_PROB": Key(0.25, "Share of the clips with randomly erased boxes. 0: off."),
+            "RE_MODE": Key(
+                "pixel",
+                "What erased boxes are filled with: noise per pixel, one random colour per frame, or the mean.",
+                ("pixel", "rand", "const"),
+            ),
+            "RE_COUNT": Key(1, "Most erased boxes of a clip."),
         },
     ),
     "MIXUP": Section(
         "Mixed labels.",
-        {"LABEL_SMOOTH_VALUE": Key(0.0, "Label smoothing.")},
+        {
+            "ENABLE": Key(False, "Mix the clips and labels of a batch."),
+            "ALPHA": Key(0.8, "Mixup's share is drawn from Beta(ALPHA, ALPHA). 0: no mixup."),
+            "CUTMIX_ALPHA": Key(
+                1.0,
+                "CutMix's share is drawn from Beta(CUTMIX_ALPHA, CUTMIX_ALPHA). 0: no CutMix.",
+            ),
+            "PROB": Key(1.0, "Chance of mixing."),
+            "SWITCH_PROB": Key(0.5, "Chance of CutMix where mixup and CutMix are both on."),
+            "MODE": Key(
+                "batch",
+                "batch: one choice and one share for all clips of a step; elem: for each clip.",
+                ("batch", "elem"),
+            ),
+            "LABEL_SMOOTH_VALUE": Key(0.0, "Label smoothing."),
+        },
     ),
     "SOLVER": Section(
         "Optimiser and schedule. Learning rates are for REFERENCE_BATCH_SIZE clips per update and scaled to the run's own number.",

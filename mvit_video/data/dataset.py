@@ -5,6 +5,7 @@ Training may replace an undecodable video by another sample, and says so; valida
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mvit_video.data.augmentation import Augmentation, ClipChoices
 from mvit_video.data.lists import ListFile
 from mvit_video.data.preprocessing import Preprocessing
 from mvit_video.data.readers import Reader
@@ -38,14 +40,18 @@ class TrainSample(TypedDict):
     """One place of a training batch.
 
     clip: (S, 3, T, H, W) uint8, S = AUG.NUM_SAMPLE.
+    choices: what is to be done to each clip on the device.
     label: of the video shown.
+    clip_labels: of each clip; another one than the video's where mirroring changes it.
     index: the sample that the sampler asked for.
     used: the sample shown; another one where the video of `index` is undecodable.
     undecodable: every video that was tried and failed.
     """
 
     clip: Tensor
+    choices: list[ClipChoices]
     label: int
+    clip_labels: list[int]
     index: int
     used: int
     undecodable: list[UndecodableVideo]
@@ -60,7 +66,10 @@ class TrainClips(Dataset[TrainSample]):
         crop: how crops are drawn.
         reader: of video files.
         seed: of the run.
-        num_clips: differently cropped clips of the same frames per video (repeated augmentation).
+        num_clips: differently cropped and augmented clips of the same frames per video (repeated augmentation).
+        augmentation: what is drawn for each clip beyond its crop and flip.
+        mirrored: by label, the label of a mirrored clip, or -1 where clips must not be mirrored; None where mirroring
+            changes no label.
     """
 
     def __init__(
@@ -71,6 +80,8 @@ class TrainClips(Dataset[TrainSample]):
         reader: Reader,
         seed: int,
         num_clips: int = 1,
+        augmentation: Augmentation = Augmentation(),  # noqa: B008  frozen, and does nothing
+        mirrored: Sequence[int] | None = None,
     ) -> None:
         self.videos = videos
         self._preprocessing = preprocessing
@@ -78,6 +89,8 @@ class TrainClips(Dataset[TrainSample]):
         self._reader = reader
         self._seed = seed
         self._num_clips = num_clips
+        self._augmentation = augmentation
+        self._mirrored = mirrored
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -95,10 +108,19 @@ class TrainClips(Dataset[TrainSample]):
                 undecodable.append(_undecodable(self.videos, used, error))
                 used = int(substitutes.integers(len(self.videos)))
                 continue
-            clips = [self._cut(frames, epoch, index, k) for k in range(self._num_clips)]
+            label = self.videos.label(used)
+            clips, choices, labels = zip(
+                *(
+                    self._cut(frames, label, sample_rng(self._seed, epoch, index, CLIP + k))
+                    for k in range(self._num_clips)
+                ),
+                strict=True,
+            )
             return TrainSample(
                 clip=torch.stack(clips),
-                label=self.videos.label(used),
+                choices=list(choices),
+                label=label,
+                clip_labels=list(labels),
                 index=index,
                 used=used,
                 undecodable=undecodable,
@@ -114,12 +136,18 @@ class TrainClips(Dataset[TrainSample]):
         )
         return torch.from_numpy(frames)
 
-    def _cut(self, frames: Tensor, epoch: int, index: int, k: int) -> Tensor:
-        """The k-th clip of the frames, (3, T, size, size)."""
-        rng = sample_rng(self._seed, epoch, index, CLIP + k)
+    def _cut(
+        self, frames: Tensor, label: int, rng: np.random.Generator
+    ) -> tuple[Tensor, ClipChoices, int]:
+        """A random clip of the frames, (3, T, size, size); what the device is to do to it; its label."""
+        size = self._crop.size
         box, flip = self._crop.draw(frames.shape[1], frames.shape[2], rng)
-        clip = crop_and_resize(frames, box, self._crop.size).permute(3, 0, 1, 2)
-        return clip.flip(-1) if flip else clip
+        choices = self._augmentation.draw(rng, size, size)
+        clip = crop_and_resize(frames, box, size).permute(3, 0, 1, 2)
+        mirrored = label if self._mirrored is None else self._mirrored[label]
+        if flip and mirrored >= 0:
+            clip, label = clip.flip(-1), mirrored
+        return clip, choices, label
 
 
 class TestVideos(Dataset[VideoViews | UndecodableVideo]):

@@ -10,7 +10,7 @@ import numpy as np
 
 FRAMES, SUBSTITUTE, CLIP = 0, 1, 2  # draws of one sample; its k-th clip has CLIP + k
 
-_SAMPLE_STREAM, _ORDER_STREAM, _SHUFFLE_STREAM = 0, 1, 2
+_SAMPLE_STREAM, _ORDER_STREAM, _SHUFFLE_STREAM, _MIX_STREAM = 0, 1, 2, 3
 _WORD = 2**64 - 1
 
 
@@ -27,6 +27,11 @@ def epoch_order(seed: int, epoch: int, num_samples: int) -> np.ndarray:
 def shuffle_rng(seed: int, index: int) -> np.random.Generator:
     """Generator that shuffles the frames of test video `index` (TEST.SHUFFLE_FRAMES)."""
     return _generator(seed, _SHUFFLE_STREAM, 0, index)
+
+
+def mix_rng(seed: int, step: int) -> np.random.Generator:
+    """Generator of how the update after `step` updates mixes its clips; all ranks draw alike."""
+    return _generator(seed, _MIX_STREAM, 0, step)
 
 
 def _generator(
