@@ -66,6 +66,8 @@ class _DepthwiseConv3d(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, cube: Tensor, weight: Tensor, stride: Grid, padding: Grid) -> Tensor:
+        # Once for all four convolutions; a cube cut from a fused projection is strided.
+        cube = cube.contiguous()
         ctx.save_for_backward(cube, weight)
         ctx.stride, ctx.padding = stride, padding
         x = cube.permute(0, 4, 1, 2, 3)
@@ -172,7 +174,8 @@ def pool_tokens(
     Returns:
         (B, num_extra + T' * H' * W', C), and (T', H', W').
     """
-    extra, grid = tokens[:, :num_extra], tokens[:, num_extra:]
+    # split, not slices: its backward is one concatenation, theirs a zero-filled tensor each.
+    extra, grid = tokens.split((num_extra, tokens.shape[1] - num_extra), dim=1)
     cube = pool(grid.unflatten(1, thw))
     pooled = cube.flatten(1, 3)
     if num_extra:

@@ -119,7 +119,8 @@ class MultiScaleAttention(nn.Module):
         """MViTv2's residual pooling: x + q (B, N, n, d), but for the class token."""
         if not self.num_extra:
             return x + q
-        return torch.cat((x[:, :1], x[:, 1:] + q[:, 1:]), dim=1)
+        (extra, grid), (_, q) = (t.split((1, t.shape[1] - 1), dim=1) for t in (x, q))
+        return torch.cat((extra, grid + q), dim=1)
 
     def train(self, mode: bool = True) -> MultiScaleAttention:
         self.cache.clear()
