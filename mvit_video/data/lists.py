@@ -167,10 +167,10 @@ def _csv_entries(folder: Path, split: Split) -> tuple[Path, Iterator[tuple[int, 
         raise InputError(
             f"there is no list {file} (DATA.PATH_TO_DATA_DIR has {present}); the {split} split is read from {file.name}"
         )
-    return file, _read_csv(file)
+    return file, read_csv(file)
 
 
-def _read_csv(file: Path) -> Iterator[tuple[int, str, int]]:
+def read_csv(file: Path) -> Iterator[tuple[int, str, int]]:
     """(line number, path, label) of each line that is not blank."""
     # File names are bytes: those that are not UTF-8 come through as surrogates, and go to the file system unchanged.
     with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
