@@ -1,0 +1,116 @@
+"""Which process of a run this is: from the environment to a World."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from fvcore.common.config import CfgNode
+
+from mvit_video.errors import InputError
+from mvit_video.world import World
+
+# How long ranks wait for each other: longer than any rank may be busy alone, such as merging a large test.
+TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Rank and number of processes, over all machines and on this one.
+
+    Attributes:
+        rank, size: over all machines.
+        local_rank, local_size: on this machine.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+
+def place_from_environment(environment: Mapping[str, str]) -> Place | None:
+    """The place that torchrun gave this process, None where there is no torchrun.
+
+    Raises:
+        InputError: the variables are there in part, or contradict each other.
+    """
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    if "RANK" not in environment or "WORLD_SIZE" not in environment:
+        return None
+    missing = [name for name in names if name not in environment]
+    if missing:
+        raise InputError(
+            f"RANK and WORLD_SIZE are set, but not {', '.join(missing)}; start with torchrun, which sets them "
+            "all, or unset both"
+        )
+    try:
+        rank, size, local_rank, local_size = (int(environment[name]) for name in names[:4])
+    except ValueError:
+        found = ", ".join(f"{name}={environment[name]!r}" for name in names[:4])
+        raise InputError(f"{found}: these must be whole numbers") from None
+    if not (0 <= rank < size and 0 <= local_rank < local_size <= size):
+        raise InputError(
+            f"RANK {rank} of WORLD_SIZE {size} and LOCAL_RANK {local_rank} of LOCAL_WORLD_SIZE {local_size} "
+            "contradict each other"
+        )
+    return Place(rank, size, local_rank, local_size)
+
+
+def processes_to_start(cfg: CfgNode) -> int:
+    """How many processes a run takes that nobody else has started.
+
+    Raises:
+        InputError: more than one machine, or more processes than GPUs.
+    """
+    if cfg.NUM_SHARDS > 1:
+        raise InputError(
+            f"NUM_SHARDS is {cfg.NUM_SHARDS}: a run over several machines is started on each of them, by torchrun "
+            f"(torchrun --nnodes {cfg.NUM_SHARDS} --nproc-per-node GPUS --rdzv-endpoint HOST:PORT tools/run_net.py ...)"
+        )
+    gpus = torch.cuda.device_count()
+    if cfg.NUM_GPUS < 0:
+        return max(gpus, 1)
+    if 0 < gpus < cfg.NUM_GPUS:
+        raise InputError(f"NUM_GPUS is {cfg.NUM_GPUS}, but {gpus} are visible; use at most {gpus}")
+    return cfg.NUM_GPUS
+
+
+@contextlib.contextmanager
+def joined(cfg: CfgNode, place: Place, store: dist.Store | None = None) -> Iterator[World]:
+    """The world, with this process in it: threads, device, process group.
+
+    Args:
+        store: where the ranks meet; None for the one that MASTER_ADDR and MASTER_PORT name.
+    """
+    torch.set_num_threads(cfg.NUM_THREADS or max(usable_cores() // place.local_size, 1))
+    device, backend = torch.device("cpu"), "gloo"
+    if torch.cuda.is_available():
+        # A launcher may show a process all GPUs, or only its own.
+        device = torch.device("cuda", place.local_rank % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+        backend = (
+            "cpu:gloo,cuda:nccl"  # votes and small objects travel by gloo, tensors on GPUs by nccl
+        )
+    world = World(place.rank, place.size, place.local_rank, device)
+    if place.size == 1:
+        yield world
+        return
+    dist.init_process_group(
+        backend, store=store, rank=place.rank, world_size=place.size, timeout=TIMEOUT
+    )
+    yield world
+    # After an error the others may be gone: no farewell then, the process is about to end.
+    dist.destroy_process_group()
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

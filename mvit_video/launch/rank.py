@@ -1,0 +1,58 @@
+"""One process of a run."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+
+import torch.distributed as dist
+from fvcore.common.config import CfgNode
+
+from mvit_video.launch.place import Place, joined
+from mvit_video.launch.stop import StopFlag
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def run_rank(cfg: CfgNode, place: Place, stop: StopFlag, store: dist.Store | None = None) -> int:
+    """What one process of a run does from beginning to end; returns the run's exit code.
+
+    Args:
+        store: where the ranks meet; None for the one that the environment names.
+    """
+    from mvit_video.launch.phases import run_phases
+
+    _log_to_stderr(place.rank)
+    with joined(cfg, place, store) as world:
+        return run_phases(cfg, world, stop)
+
+
+def die_with_parent(parent: int) -> None:
+    """Has the kernel kill this process when its parent ends, however that comes to pass (Linux).
+
+    Otherwise the ranks of a killed run would live on, and go on writing into its folder beside the run that
+    took its place.
+
+    Args:
+        parent: process id of the parent, which may have ended already.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _log_to_stderr(rank: int) -> None:
+    """Rank 0 tells how it goes, the others only what is wrong. What a caller has set up stays."""
+    logger = logging.getLogger("mvit_video")
+    if logger.handlers:
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    name = f" rank {rank}" if rank else ""
+    handler.setFormatter(logging.Formatter(f"%(asctime)s{name} %(message)s", "%H:%M:%S"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING if rank else logging.INFO)

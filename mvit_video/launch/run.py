@@ -1,0 +1,36 @@
+"""A run, in as many processes as it takes.
+
+here         one process: one GPU, or the CPU
+spawned      NUM_GPUS above 1: this process starts one per GPU (on a machine without GPUs, that many on the CPU)
+torchrun     it has started this process as one rank of several
+"""
+
+from __future__ import annotations
+
+import os
+
+from fvcore.common.config import CfgNode
+
+from mvit_video.launch.place import Place, place_from_environment, processes_to_start
+from mvit_video.launch.rank import die_with_parent, run_rank
+from mvit_video.launch.spawn import spawn
+from mvit_video.launch.stop import StopFlag
+
+
+def run(cfg: CfgNode) -> int:
+    """Trains and tests as `cfg` says, in this process or in those it starts.
+
+    Returns:
+        The exit code: 0 done, 1 some test videos could not be decoded, 75 stopped after saving.
+
+    Raises:
+        InputError: what the user can put right, whichever process found it.
+        RankFailed: a process that this one started has failed otherwise.
+    """
+    place = place_from_environment(os.environ)
+    if place is None and (size := processes_to_start(cfg)) > 1:
+        return spawn(cfg, size)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        die_with_parent(os.getppid())
+    with StopFlag() as stop:
+        return run_rank(cfg, place or Place(), stop)
