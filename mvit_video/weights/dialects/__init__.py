@@ -9,7 +9,12 @@ export to the native format are the same for all families and need nothing from 
 `duplicate` rules: compared with the tensor they repeat, then dropped.
 """
 
-from mvit_video.weights.dialects import mvit
+from mvit_video.weights.dialects import cloformer, dual_vit, mpvit, mvit
 from mvit_video.weights.family import FamilyReader
 
-READERS: tuple[FamilyReader, ...] = (mvit.READER,)
+READERS: tuple[FamilyReader, ...] = (
+    mvit.READER,
+    dual_vit.READER,
+    mpvit.READER,
+    cloformer.READER,
+)
