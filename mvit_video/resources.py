@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mvit_video.errors import InputError
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -24,6 +26,20 @@ def configs_dir() -> Path:
 def data_lists_dir() -> Path:
     """Folder of the shipped class names and demo lists."""
     return _shipped("data_lists")
+
+
+def read_class_names(name: str) -> tuple[str, ...]:
+    """Class names by index: a shipped list ("kinetics400", "imagenet1k", ...), or a file with one name a line.
+
+    Raises:
+        InputError: there is neither.
+    """
+    shipped = data_lists_dir() / "classes"
+    file = shipped / f"{name}.txt" if (shipped / f"{name}.txt").is_file() else find_shipped(name)
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in shipped.glob("*.txt")))
+        raise InputError(f"class names {name}: neither a file nor one of the shipped lists, {known}")
+    return tuple(file.read_text(encoding="utf-8-sig").splitlines())
 
 
 def find_shipped(path: str) -> Path:

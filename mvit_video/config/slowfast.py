@@ -21,17 +21,23 @@ _MODEL_MUST = {
     "MVIT.USE_FIXED_SINCOS_POS": (False, "positions that SlowFast itself adds twice"),
     "DETECTION.ENABLE": (False, "a detector"),
 }
-_MODEL_KEYS = (
+_USED_WITH_THE_MODEL = {
     "MODEL.NUM_CLASSES",
     "MODEL.DROPOUT_RATE",
     "DATA.NUM_FRAMES",
+    "DATA.SAMPLING_RATE",
+    "DATA.TARGET_FPS",
+    "DATA.TRAIN_JITTER_SCALES",
     "DATA.TRAIN_CROP_SIZE",
+    "DATA.TEST_CROP_SIZE",
     "DATA.INPUT_CHANNEL_NUM",
-)
+    "DATA.MEAN",
+    "DATA.STD",
+}
 
 
 def model_entries(entries: Entries, known: set[str]) -> Entries:
-    """The entries of the model alone, from the config that SlowFast stores in a checkpoint.
+    """What using the model takes, from the config that SlowFast stores in a checkpoint.
 
     Args:
         entries: all of it; SlowFast stores every key, defaults included.
@@ -44,7 +50,9 @@ def model_entries(entries: Entries, known: set[str]) -> Entries:
     return {
         name: (value, source)
         for name, (value, source) in entries.items()
-        if name in known and (name.startswith("MVIT.") or name in _MODEL_KEYS) and value is not None
+        if name in known
+        and (name.startswith("MVIT.") or name in _USED_WITH_THE_MODEL)
+        and value is not None
     }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
+from fvcore.common.config import CfgNode
 from torch import nn
 
 from mvit_video.config.loading import parse_config
@@ -21,6 +23,7 @@ def model_from_checkpoint(
     num_frames: int | None = None,
     *,
     infer: bool = False,
+    config: CfgNode | None = None,
     inflation: Inflation = CENTRE,
 ) -> nn.Module:
     """Builds the model that a checkpoint holds and loads it, in eval mode.
@@ -29,7 +32,8 @@ def model_from_checkpoint(
         source: as `read_checkpoint` takes it, or what that gave.
         num_frames: clip length; None for the checkpoint's own. Another one interpolates the position
             tables, inflates an image model, or makes an image model of a video model (1).
-        infer: build from the tensors alone, even where a config came with them.
+        infer: build from the tensors alone, whatever config came with them.
+        config: the model's config, in place of one that came with the weights.
         inflation: how image weights become video weights.
 
     Raises:
@@ -37,36 +41,53 @@ def model_from_checkpoint(
             its tensors are not those of a published family.
     """
     checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
-    spec = checkpoint_spec(checkpoint, num_frames, infer)
-    as_it_is = num_frames in (None, spec.num_frames)
-    if not as_it_is:
+    spec = checkpoint_spec(checkpoint, num_frames, infer=infer, config=config)
+    _refuse_contradicting_tables(checkpoint, spec)
+    if num_frames not in (None, spec.num_frames):
         spec = checkpoint.reader.with_frames(spec, num_frames, inflation)
-    with torch.device("meta"):
-        model = REGISTRY[checkpoint.reader.name].model(spec)
+    model = _without_weights(checkpoint, spec)
     model.to_empty(device="cpu")  # initial weights would only be overwritten
-    report = load_weights(model, checkpoint, inflation=inflation)
-    if as_it_is and report.interpolated:
-        raise InputError(
-            f"{checkpoint.source}: the sizes of its tables contradict each other, {report.interpolated[0]} does "
-            "not fit the model that the other tensors describe"
-        )
+    load_weights(model, checkpoint, inflation=inflation)
     return model.eval()
 
 
+def _without_weights(checkpoint: Checkpoint, spec: Any) -> nn.Module:
+    with torch.device("meta"):
+        return REGISTRY[checkpoint.reader.name].model(spec)
+
+
+def _refuse_contradicting_tables(checkpoint: Checkpoint, spec: Any) -> None:
+    """At its own clip size a checkpoint needs no interpolation: where it would, its tables disagree."""
+    wanted = _without_weights(checkpoint, spec).state_dict()
+    state, _ = checkpoint.reader.reconcile(dict(checkpoint.state), spec)
+    for key in wanted.keys() & state.keys():
+        table = any(re.fullmatch(pattern, key) for pattern, _ in checkpoint.reader.tables)
+        if table and state[key].shape != wanted[key].shape:
+            raise InputError(
+                f"{checkpoint.source}: {key} is {tuple(state[key].shape)}, which contradicts the other tensors: the "
+                f"model they describe has {tuple(wanted[key].shape)} there"
+            )
+
+
 def checkpoint_spec(
-    checkpoint: Checkpoint, num_frames: int | None = None, infer: bool = False
+    checkpoint: Checkpoint,
+    num_frames: int | None = None,
+    *,
+    infer: bool = False,
+    config: CfgNode | None = None,
 ) -> Any:
     """The spec of the model a checkpoint holds.
 
     Args:
         checkpoint: as read.
         num_frames: clip length, for tensors that do not tell it.
-        infer: from the tensors alone, even where a config came with them.
+        infer: from the tensors alone, whatever config came with them.
+        config: the model's config, in place of one that came with the weights.
 
     Raises:
         InputError: as `model_from_checkpoint`.
     """
-    told = None if infer else _told_spec(checkpoint)
+    told = None if infer else _told_spec(checkpoint, config)
     try:
         found = checkpoint.reader.infer(checkpoint.state, num_frames)
     except InputError as error:
@@ -85,13 +106,24 @@ def checkpoint_spec(
     return told
 
 
-def _told_spec(checkpoint: Checkpoint) -> Any:
-    """The spec that came with the tensors, None where none did."""
+def _told_spec(checkpoint: Checkpoint, config: CfgNode | None) -> Any:
+    """The spec of the given config, else the one that came with the tensors, None where none did."""
     name = checkpoint.reader.name
+    if config is not None:
+        return REGISTRY[name].spec_from_config(config)
     if checkpoint.record.get("family") == name:
         return spec_from_dict(name, checkpoint.record["spec"])
+    config = embedded_config(checkpoint)
+    return None if config is None else REGISTRY[name].spec_from_config(config)
+
+
+def embedded_config(checkpoint: Checkpoint) -> CfgNode | None:
+    """The config that came with the weights, in our keys; of SlowFast's only what using the model takes.
+
+    Raises:
+        InputError: it cannot be read, or is of a model that is not built here.
+    """
     if not checkpoint.config:
         return None
-    source = f"the config in {checkpoint.source}"
-    cfg = parse_config(checkpoint.config, source, slowfast=checkpoint.config_spelling == "slowfast")
-    return REGISTRY[name].spec_from_config(cfg)
+    slowfast = checkpoint.config_spelling == "slowfast"
+    return parse_config(checkpoint.config, f"the config in {checkpoint.source}", slowfast)

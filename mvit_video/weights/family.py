@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mvit_video.weights.dialect import Dialect, State
 from mvit_video.weights.inflate import Inflation
@@ -40,6 +40,7 @@ class FamilyReader:
             video, from the shape and type of the model's own tensor.
         reconcile: (tensors, model's spec) -> tensors in the model's arrangement, where two arrangements
             mean the same (fused and separate projections), and the keys that were computed, not moved.
+        exports: somebody else's format -> (model) -> what torch.save writes in that format.
     """
 
     name: str
@@ -52,6 +53,7 @@ class FamilyReader:
     tables: tuple[tuple[str, Resize], ...] = ()
     begins: tuple[tuple[str, Callable[[Tensor], Tensor]], ...] = ()
     reconcile: Callable[[State, Any], tuple[State, set[str]]] = _as_it_is
+    exports: Mapping[str, Callable[[nn.Module], Any]] = field(default_factory=dict)
 
     def differences(self, first: Any, second: Any) -> list[str]:
         """Where two specs differ in what tensors tell: "depth: 16 against 24"."""

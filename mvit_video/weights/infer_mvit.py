@@ -88,12 +88,29 @@ def infer_mvit(state: Mapping[str, Tensor], num_frames: int | None = None) -> MV
         norm_stem="norm_stem.weight" in state,
         mean_pooling=mask_feat or not pools,
     )
+    spec = _with_key_strides(spec, state)
     without = [
         index
         for index, (block, made) in enumerate(zip(blocks, spec.blocks, strict=True))
         if made.pool_kv and not block.kernel_kv
     ]
     return replace(spec, unpooled_kv=tuple(without))
+
+
+def _with_key_strides(spec: MViTSpec, state: Mapping[str, Tensor]) -> MViTSpec:
+    """An inflated image model keeps its (1, 4, 4); the lengths of its relative tables then tell."""
+    other = {(1, 8, 8): (1, 4, 4), (1, 4, 4): (1, 8, 8)}.get(spec.pool_kv_stride_adaptive)
+    if other and spec.relative_positions_space and not _tables_fit(spec, state):
+        changed = replace(spec, pool_kv_stride_adaptive=other)
+        return changed if _tables_fit(changed, state) else spec
+    return spec
+
+
+def _tables_fit(spec: MViTSpec, state: Mapping[str, Tensor]) -> bool:
+    return all(
+        _shape(state, f"blocks.{index}.attn.rel_pos_h")[0] == block.relative_rows[1]
+        for index, block in enumerate(spec.blocks)
+    )
 
 
 def _shape(state: Mapping[str, Tensor], key: str) -> tuple[int, ...]:

@@ -106,6 +106,7 @@ class _Fit:
                 f"{checkpoint.source} holds a {self.reader.name}; the model is a {type(model).__name__}"
             )
         self.to_images = stem.ndim == 4 or stem.shape[2] == 1
+        self.between = self.to_images != checkpoint.is_image_model
         self.state, self.computed = self.reader.reconcile(dict(checkpoint.state), self.spec)
         self.fitted: State = {}
         self.keys: dict[str, list[str]] = {name: [] for name in _COUNTED}
@@ -136,7 +137,7 @@ class _Fit:
         if resize and tensor.ndim == target.ndim and tensor.shape[-1] == target.shape[-1]:
             return self._put("interpolated", key, resize(tensor, target, self.spec))
         changed = change_time(tensor, target.shape, self.inflation)
-        if changed is None:
+        if changed is None or (changed.numel() != tensor.numel() and not self.between):
             self.misshapen.append(
                 f"{key} is {tuple(tensor.shape)} in the checkpoint, {tuple(target.shape)} in the model"
             )

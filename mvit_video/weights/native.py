@@ -11,13 +11,13 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from mvit_video.errors import InputError
+from mvit_video.files import atomic_file
 from mvit_video.models import REGISTRY
 
 FORMAT = "mvit-video"
@@ -38,7 +38,7 @@ def save_native(
 
     Args:
         model: any model of ours; its `spec` goes into the file.
-        path: the file, replaced if it exists, only once the new one is whole.
+        path: the file; one that exists is replaced once the new one is whole.
         family: its name in `mvit_video.models.REGISTRY`.
         config: YAML text of the config, if there is one.
         preprocessing: `Preprocessing.to_dict()`.
@@ -56,10 +56,8 @@ def save_native(
     }
     metadata = {key: json.dumps(value, ensure_ascii=False) for key, value in record.items()}
     tensors = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
-    target = Path(path)
-    part = target.with_name(f"{target.name}.part")
-    save_file(tensors, part, metadata | {"config": config})
-    os.replace(part, target)
+    with atomic_file(path) as file:
+        file.write(save(tensors, metadata | {"config": config}))
 
 
 def spec_to_dict(spec: Any) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def test_tensors_that_are_no_mvit_are_refused(change, message: str) -> None:
 def test_tables_that_contradict_each_other_are_refused() -> None:
     weights = weights_of(V2)
     weights["blocks.2.attn.rel_pos_h"] = torch.ones(9, 8)
-    with pytest.raises(InputError, match=r"blocks\.2\.attn\.rel_pos_h does not fit"):
+    with pytest.raises(InputError, match=r"blocks\.2\.attn\.rel_pos_h is \(9, 8\), which contra"):
         model_from_checkpoint(weights)
 
 

@@ -7,10 +7,12 @@ differ, and torchvision leaves out leading axes of length 1.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from mvit_video.weights import adapt_mvit
+from mvit_video.weights import adapt_mvit, export_mvit
 from mvit_video.weights.dialect import Dialect, copy, duplicate, join, reshape
 from mvit_video.weights.family import FamilyReader
 from mvit_video.weights.infer_mvit import infer_mvit
@@ -100,24 +102,6 @@ PYTORCHVIDEO = Dialect(
     ),
 )
 
-READER = FamilyReader(
-    name="MViT",
-    dialects=(SLOWFAST, TORCHVISION, PYTORCHVIDEO),
-    infer=infer_mvit,
-    with_frames=adapt_mvit.with_frames,
-    describe=adapt_mvit.describe,
-    stem="patch_embed.proj.weight",
-    head=r"head\.projection\.(weight|bias)",
-    tables=(
-        (r".*\.rel_pos_[hwt]", adapt_mvit.resize_relative),
-        (r"pos_embed_temporal", adapt_mvit.resize_temporal),
-        (r"pos_embed_spatial", adapt_mvit.resize_spatial),
-        (r"pos_embed", adapt_mvit.resize_joint),
-    ),
-    begins=((r"pos_embed_temporal|.*\.rel_pos_t", torch.zeros_like),),
-    reconcile=adapt_mvit.reconcile,
-)
-
 # From our names to torchvision's, whose MViT keeps query, key and value together as we do.
 TO_TORCHVISION = (
     copy(rf"patch_embed\.proj\.{_P}", r"conv_proj.\1"),
@@ -135,4 +119,26 @@ TO_TORCHVISION = (
     copy(rf"{_BLOCK}proj\.{_P}", r"blocks.\1.project.\2"),
     copy(rf"norm\.{_P}"),
     copy(rf"head\.projection\.{_P}", r"head.1.\1"),
+)
+
+READER = FamilyReader(
+    name="MViT",
+    dialects=(SLOWFAST, TORCHVISION, PYTORCHVIDEO),
+    infer=infer_mvit,
+    with_frames=adapt_mvit.with_frames,
+    describe=adapt_mvit.describe,
+    stem="patch_embed.proj.weight",
+    head=r"head\.projection\.(weight|bias)",
+    tables=(
+        (r".*\.rel_pos_[hwt]", adapt_mvit.resize_relative),
+        (r"pos_embed_temporal", adapt_mvit.resize_temporal),
+        (r"pos_embed_spatial", adapt_mvit.resize_spatial),
+        (r"pos_embed", adapt_mvit.resize_joint),
+    ),
+    begins=((r"pos_embed_temporal|.*\.rel_pos_t", torch.zeros_like),),
+    reconcile=adapt_mvit.reconcile,
+    exports={
+        "slowfast": export_mvit.to_slowfast,
+        "torchvision": partial(export_mvit.to_torchvision, rules=TO_TORCHVISION),
+    },
 )
