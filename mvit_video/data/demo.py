@@ -146,7 +146,7 @@ def _paint_sprite(video: np.ndarray, motion: Motion, rng: np.random.Generator) -
     u = (cos * x + sin * y) / radius
     v = (cos * y - sin * x) / radius
     cover = np.clip(_depth(u, v, rng) * radius + 0.5, 0, 1)[:, None]
-    stripes = np.sin(u * rng.uniform(3, 6) + rng.uniform(0, 2 * math.pi)) > 0
+    stripes = np.sin(u * rng.uniform(1.5, 3) + rng.uniform(0, 2 * math.pi)) > 0
     paint = _two_colours(rng)[stripes.astype(int)]
     video[near] = np.rint(cover * paint + (1 - cover) * video[near])
 

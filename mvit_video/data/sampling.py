@@ -119,7 +119,7 @@ def _segment_bounds(num_frames: int, ticks: int) -> tuple[np.ndarray, np.ndarray
 
 def _ticks(num_video_frames: int, fps: float, target_fps: float) -> int:
     """Length of the video on the target_fps clock."""
-    return max(round(num_video_frames * target_fps / fps), 1)
+    return max(math.floor(num_video_frames * target_fps / fps + 0.5), 1)
 
 
 def _shown_frame(
