@@ -1,0 +1,79 @@
+"""Parameters and multiply-adds of the published variants, as images and as 16-frame clips.
+
+Expected: `../shared/reference/families.md`, 4.2 and 6.4, 1000 classes, Dual-ViT with its auxiliary head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from mvit_video.layers import heads
+from mvit_video.models import REGISTRY
+from tests.models.inflation import VARIANTS
+
+# name: parameters of the image model; of the video model, in millions; its multiply-adds at 16 x 224 x 224, in 10^9
+EXPECTED = {
+    "DUALVIT_S": (25_054_000, 25.113, 58.8),
+    "DUALVIT_B": (42_627_024, 42.727, 104.9),
+    "DUALVIT_L": (72_966_544, 73.119, 193.6),
+    "MPVIT_T": (5_843_736, 5.857, 13.3),
+    "MPVIT_XS": (10_573_448, 10.588, 23.8),
+    "MPVIT_S": (22_892_400, 22.908, 38.3),
+    "MPVIT_B": (74_845_976, 74.874, 131.5),
+    "CLOFORMER_XXS": (4_166_728, 4.191, 6.4),
+    "CLOFORMER_XS": (7_172_216, 7.205, 11.5),
+    "CLOFORMER_S": (12_345_576, 12.389, 19.5),
+}
+every_variant = pytest.mark.parametrize("name", EXPECTED)
+
+
+def on_meta(name: str, **changes):
+    family = REGISTRY[VARIANTS[name.removeprefix("IN1K_")]]
+    if VARIANTS[name.removeprefix("IN1K_")] == "DualViT":
+        changes["aux_head"] = True
+    with torch.device("meta"):
+        return family.model(replace(family.presets[name], num_classes=1000, **changes)).eval()
+
+
+def parameters(model) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@every_variant
+def test_the_image_model_has_the_published_parameters(name):
+    assert parameters(on_meta(f"IN1K_{name}")) == EXPECTED[name][0]
+
+
+@every_variant
+def test_the_video_model_adds_only_its_kernels_along_time(name):
+    video = on_meta(name)
+    assert round(parameters(video) / 1e6, 3) == EXPECTED[name][1]
+    taps = sum(p.numel() for key, p in video.named_parameters() if key.endswith("taps"))
+    stem = next(p for p in video.stem.parameters() if p.ndim == 5)
+    assert parameters(video) == EXPECTED[name][0] + taps + stem.numel() * 2 // 3
+
+
+@every_variant
+def test_a_clip_costs_the_published_multiply_adds(name, monkeypatch):
+    # The form as published: no columns for key biases and padding, no products of the 3 taps.
+    monkeypatch.setattr(
+        heads, "attention", lambda q, k, v, bias: F.scaled_dot_product_attention(q, k, v)
+    )
+    model = on_meta(name, depthwise_time="none")
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        model(torch.empty(1, 3, 16, 224, 224, device="meta"))
+    assert counter.get_total_flops() / 2e9 == pytest.approx(EXPECTED[name][2], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "thousands"), [("DUALVIT_S", 295), ("MPVIT_T", 67), ("CLOFORMER_XXS", 482)]
+)
+def test_full_kernels_add_many_times_what_taps_add(name, thousands):
+    full, none = (on_meta(name, depthwise_time=time) for time in ("full", "none"))
+    assert round((parameters(full) - parameters(none)) / 1000) == thousands
