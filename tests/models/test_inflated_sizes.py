@@ -13,8 +13,11 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from mvit_video.build import build_model
+from mvit_video.config import load_config
 from mvit_video.layers import heads
 from mvit_video.models import REGISTRY
+from mvit_video.resources import configs_dir
 from tests.models.inflation import VARIANTS
 
 # name: parameters of the image model; of the video model, in millions; its multiply-adds at 16 x 224 x 224, in 10^9
@@ -77,3 +80,31 @@ def test_a_clip_costs_the_published_multiply_adds(name, monkeypatch):
 def test_full_kernels_add_many_times_what_taps_add(name, thousands):
     full, none = (on_meta(name, depthwise_time=time) for time in ("full", "none"))
     assert round((parameters(full) - parameters(none)) / 1000) == thousands
+
+
+CONFIGS = sorted(
+    path
+    for folder in ("K400", "SSv2", "IN1K")
+    for path in (configs_dir() / folder).glob("*.yaml")
+    if path.stem.removesuffix("_16x4") in EXPECTED
+)
+
+
+def test_every_variant_has_its_configs():
+    found = {(path.parent.name, path.stem) for path in CONFIGS}
+    assert {("K400", f"{name}_16x4") for name in EXPECTED} <= found
+    assert {("IN1K", name) for name in EXPECTED} <= found
+    assert {("SSv2", f"{name}_16x4") for name in ("DUALVIT_S", "MPVIT_S", "CLOFORMER_S")} <= found
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=[f"{p.parent.name}/{p.stem}" for p in CONFIGS])
+def test_a_shipped_config_is_its_preset(path):
+    with torch.device("meta"):
+        spec = build_model(load_config(str(path))).spec
+    name = path.stem.removesuffix("_16x4")
+    presets = REGISTRY[VARIANTS[name]].presets
+    if path.parent.name == "IN1K":
+        assert spec == presets[f"IN1K_{name}"]
+    else:
+        classes = {"K400": 400, "SSv2": 174}[path.parent.name]
+        assert spec == replace(presets[name], num_classes=classes, dropout_rate=0.5)
