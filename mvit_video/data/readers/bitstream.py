@@ -21,11 +21,13 @@ class Glance(NamedTuple):
     Attributes:
         one_picture: it certainly shows one picture, no more and no fewer.
         entry: a decoder that begins here gives this picture and all shown after it exactly.
+        reference: other pictures may be predicted from it.
         geometry: the bytes that fix the size of the pictures, where the packet holds them.
     """
 
     one_picture: bool
     entry: bool
+    reference: bool = True
     geometry: bytes = b""
 
 
@@ -60,7 +62,7 @@ def _nal_units(data: bytes, length_bytes: int) -> Iterator[bytes]:
 
 
 def _h264(data: bytes, length_bytes: int) -> Glance:
-    pictures, entry, geometry = 0, False, b""
+    pictures, entry, reference, geometry = 0, False, False, b""
     for unit in _nal_units(data, length_bytes):
         if len(unit) < 2:
             continue
@@ -68,11 +70,12 @@ def _h264(data: bytes, length_bytes: int) -> Glance:
         if kind in (1, 5):  # a slice; first_mb_in_slice is 0 where the leading bit is set
             pictures += unit[1] >> 7
             entry = entry or kind == 5
+            reference = reference or unit[0] >> 5 != 0  # nal_ref_idc
         elif kind == 6:
             entry = entry or _exact_recovery_point(unit)
         elif kind == 7:
             geometry += unit
-    return Glance(pictures == 1, entry, geometry)
+    return Glance(pictures == 1, entry, reference, geometry)
 
 
 def _exact_recovery_point(unit: bytes) -> bool:
@@ -114,14 +117,14 @@ def _mpeg4(data: bytes, reordering: bool) -> Glance:
     if at < 0 or len(data) - at <= 19 or data.find(b"\0\0\1\xb6", at + 4) >= 0:
         return Glance(False, False)
     kind = data[at + 4] >> 6  # 0 intra, 1 predicted, 2 bidirectional, 3 sprite
-    return Glance(reordering or kind != 2, kind == 0)
+    return Glance(reordering or kind != 2, entry=kind == 0, reference=kind != 2)
 
 
 def _vp8(data: bytes) -> Glance:
     if len(data) < 10:
         return Glance(len(data) > 0 and bool(data[0] & 0x10), False)
     entry = not data[0] & 1
-    return Glance(bool(data[0] & 0x10), entry, data[6:10] if entry else b"")
+    return Glance(bool(data[0] & 0x10), entry, geometry=data[6:10] if entry else b"")
 
 
 def _vp9(data: bytes) -> Glance:
@@ -129,7 +132,7 @@ def _vp9(data: bytes) -> Glance:
     shown, entry, geometry = 0, False, b""
     for frame in frames:
         bits = frame[0] << 1 if frame[0] & 0x30 == 0x30 else frame[0]  # profile 3 has one bit more
-        if frame[0] >> 6 != 0b10 or len(frame) < 2 and not bits & 8:
+        if frame[0] >> 6 != 0b10 or (len(frame) < 2 and not bits & 8):
             return Glance(False, False)
         if bits & 8:  # show_existing_frame
             shown += 1
@@ -138,7 +141,7 @@ def _vp9(data: bytes) -> Glance:
         if not bits & 4:
             entry = frame is frames[0] and bool(bits & 2)
             geometry += frame[4:8] + bytes(b & 0xF0 for b in frame[8:9])
-    return Glance(shown == 1, entry, geometry)
+    return Glance(shown == 1, entry, geometry=geometry)
 
 
 def _vp9_frames(data: bytes) -> list[bytes]:

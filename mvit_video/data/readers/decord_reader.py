@@ -2,19 +2,22 @@
 
 decord seeks to a key frame and then *counts* frames, so it gives a wrong frame, in silence, wherever a key frame's
 place in decoding order is not its place in presentation order, or where a packet is not a frame: open groups of
-pictures, B pictures in AVI, HEVC, MPEG streams, edit lists; some of these it never returns from. So each file's packets are
-read first (milliseconds), and decord gets the file only where they prove that counting is right. Where it then fails
-all the same, PyAV has the last word: both give the same frames or the same error.
+pictures, B pictures in AVI, HEVC, MPEG streams, edit lists; from some of these it never returns. So the packets are
+read first (milliseconds), and decord gets only the files whose packets prove that counting is right. Where it fails
+all the same, PyAV has the last word: both readers give the same frames, or the same error.
 
-Scaling, where a size is asked for, is that of decord: swscale's bicubic filter. Native frames equal PyAV's bit by bit.
-What decord cannot tell is damage inside a packet that its decoder conceals.
+Native frames are PyAV's bit for bit. Where a size is asked for, decord scales with swscale's bicubic filter, PyAV with
+the bilinear one. What decord cannot tell is damage that its decoder conceals; it gives such frames as they are.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+from itertools import pairwise
 
 import numpy as np
+import torch  # noqa: F401  decord loaded before torch has crashed where torch then meets CUDA
 
 from mvit_video.data.readers.base import Frames, Size, SizeRequest, VideoInfo, settle
 from mvit_video.data.readers.pyav_reader import Video, open_video
@@ -25,7 +28,10 @@ EXACT = {
     ("matroska", "vp8"),
     ("matroska", "vp9"),
 }
-"""Containers and codecs that decord reads exactly, if nothing in `why_not` speaks against a file."""
+"""Containers and codecs that decord reads exactly, if nothing in `why_not` speaks against a file.
+
+MPEG-4 is not among them: decord's decoder rounds some blocks differently from today's (UCF101: 8 frames of 251).
+"""
 
 log = logging.getLogger(__name__)
 _said: set[str] = set()
@@ -50,7 +56,7 @@ class DecordReader:
             reason = why_not(video)
             out = _fetch(video, numbers, size) if reason is None else None
             if out is None:
-                _say_once(reason or "decord itself reports an error", video.path)
+                _say_once(reason or "decord itself fails", video.path)
                 out = video.read(numbers, size)
             return out, video.info
 
@@ -68,7 +74,9 @@ def why_not(video: Video) -> str | None:
         "more than one video stream": video.num_streams > 1,
         "a rotation": video.rotation != 0,
         f"{video.pixel_format} pictures": video.pixel_format not in ("yuv420p", "yuvj420p"),
-        "an odd height": video.info.height % 2 == 1,  # its chroma is placed differently from PyAV's
+        # On these two, decord's older swscale places chroma differently.
+        "interlaced pictures": video.interlaced,
+        "an odd height": video.info.height % 2 == 1,
     }
     return next((reason for reason, holds in objections.items() if holds), None)
 
@@ -78,15 +86,13 @@ def _fetch(video: Video, numbers: list[int], size: Size | None) -> np.ndarray | 
 
     The reader must not outlive this function: it decodes ahead for as long as it lives, without a bound on memory.
     """
-    import torch  # noqa: F401  decord loaded before torch has crashed where torch then meets CUDA
-
     import decord
 
     decord.logging.set_level(decord.logging.QUIET)
     height, width = size or (-1, -1)
     try:
         reader = decord.VideoReader(
-            video.path, num_threads=1, width=width, height=height, fault_tol=1
+            os.path.abspath(video.path), num_threads=1, width=width, height=height, fault_tol=1
         )
         if len(reader) != video.info.num_frames:
             return None
@@ -97,10 +103,22 @@ def _fetch(video: Video, numbers: list[int], size: Size | None) -> np.ndarray | 
     # Other packages set decord's "bridge" for everybody, and then a batch is theirs, a torch tensor for example.
     out = batch.asnumpy() if hasattr(batch, "asnumpy") else np.asarray(batch)
     expected = (len(numbers), *(size or (video.info.height, video.info.width)), 3)
-    return out if out.shape == expected else None
+    return out if out.shape == expected and not _repeats(out, numbers) else None
+
+
+def _repeats(out: np.ndarray, numbers: list[int]) -> bool:
+    """Whether neighbours among the frames look the same: decord's way of saying nothing about a frame it has lost.
+
+    A picture that stands still looks like that too; then PyAV decides.
+    """
+    order = sorted(range(len(numbers)), key=numbers.__getitem__)
+    return any(
+        numbers[a] != numbers[b] and np.array_equal(out[a, ::4, ::4], out[b, ::4, ::4])
+        for a, b in pairwise(order)
+    )
 
 
 def _say_once(reason: str, path: str) -> None:
     if reason not in _said:
         _said.add(reason)
-        log.warning("decord is not exact on %s: PyAV reads such files (first met: %s)", reason, path)
+        log.warning("PyAV, not decord, reads files of this kind: %s (first met: %s)", reason, path)

@@ -44,6 +44,7 @@ class Index:
         doubt: why packets do not prove the frame numbers; None where they do, and only then are there `pts`.
         pts: presentation time of frame i, ascending.
         entries: presentation times of the packets at which decoding may begin, ascending.
+        unreferenced: presentation times of pictures that no other is predicted from.
         clean_keys: each key frame is what it claims, splits decoding order as it splits presentation order (closed
             groups of pictures), and lies further from the next one than the decoder's delay.
         edited: an edit list hides packets.
@@ -56,6 +57,7 @@ class Index:
     doubt: str | None
     pts: list[int]
     entries: list[int]
+    unreferenced: frozenset[int]
     clean_keys: bool
     edited: bool
     resized: bool
@@ -103,13 +105,13 @@ def build_index(container: InputContainer, stream: VideoStream) -> tuple[Index, 
                 break
             if packet.size == 0:
                 continue
-            if not packets or packets[-1].hidden and len(lead) == len(packets):
+            if not packets or (packets[-1].hidden and len(lead) == len(packets)):
                 lead.append(packet)
             glance = inspect(bytes(packet))
             packets.append(
                 Packet(packet.pts, packet.dts, packet.is_keyframe, packet.is_discard, glance)
             )
-    except av.error.FFmpegError:
+    except av.error.InvalidDataError:
         cut = True
 
     doubt = _doubt(name, codec, packets)
@@ -123,6 +125,7 @@ def build_index(container: InputContainer, stream: VideoStream) -> tuple[Index, 
         doubt=doubt,
         pts=sorted(p.pts for p in proven if not p.hidden),
         entries=sorted(p.pts for p in proven if p.key and p.glance.entry),
+        unreferenced=frozenset(p.pts for p in proven if not p.glance.reference),
         clean_keys=_keys_are_clean(proven),
         edited=any(p.hidden for p in packets),
         resized=len(geometries - {b""}) > 1,

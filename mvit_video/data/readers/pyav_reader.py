@@ -1,11 +1,11 @@
 """The exact reader: PyAV, one thread, one seek per run of frames, unwanted pictures not decoded.
 
 The idea: one pass over the packets builds an index (`index.py`). Where it proves the frame numbers, a read seeks to
-the last entry before the wanted frames, hands the decoder the packets up to the last wanted one, and drains it; an
-H.264 decoder is told to pass over each picture that is neither wanted nor referred to, which saves a third of the work
-on common files. Where the index proves nothing, all frames are decoded and counted. Either way a frame is recognised,
-never assumed: by its presentation time, or by its count. Whatever else comes out of the decoder on the way is looked
-at for damage: all that a wanted frame was predicted from has come out by then.
+the last entry before the wanted frames, hands the decoder the packets up to the last wanted one, and drains it. Packets
+whose picture is neither wanted nor referred to are left out, which saves a third of the work on common files. Where the
+index proves nothing, all frames are decoded and counted. Either way a frame is recognised, never assumed: by its
+presentation time, or by its count. Whatever else comes out of the decoder on the way is looked at for damage, and
+each picture that went in must come out: all that a wanted frame was predicted from is among them.
 
 Scaling, where a size is asked for, is swscale's bilinear filter (it averages over the source pixels that a target
 pixel covers when it makes a picture smaller). Pictures after a change of size on the way are scaled to the first.
@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain
 
 import av
@@ -66,7 +67,7 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[Video]:
 def _told_as_video_error(path: str) -> Iterator[None]:
     try:
         yield
-    except (av.error.FFmpegError, OSError, UnicodeError) as error:
+    except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise VideoError(path, reason.splitlines()[0]) from error
 
@@ -83,14 +84,14 @@ class Video:
         info: the stream's facts.
         index: what its packets prove.
         rotation: counter-clockwise quarter turns that make its pictures upright.
-        pixel_format: FFmpeg's name, such as "yuv420p".
+        pixel_format, interlaced: of its first picture; the format by FFmpeg's name, such as "yuv420p".
         num_streams: how many video streams the file has; the one that FFmpeg finds best is read.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self._container = None
-        self._reformatter = VideoReformatter()  # one for all frames: making one costs more than using it
+        self._reformatter = VideoReformatter()  # making one costs more than using it: one for all
 
     def close(self) -> None:
         if self._container is not None:
@@ -102,21 +103,19 @@ class Video:
         with _told_as_video_error(self.path):
             self._open()
             self.index, lead = build_index(self._container, self._stream)
+            num_frames, self._num_intact = len(self.index.pts), None
             first = None
             if self.index.doubt is None:
-                num_frames = len(self.index.pts)
-                first = next((f for f in self._decode(lead) if f is not None), None)
-            self._num_intact = None
+                first = next((f for f in self._decode(lead) if not _is_damage(f)), None)
             if first is None:
+                self.index = replace(self.index, doubt=self.index.doubt or "it begins with damage")
                 num_frames, self._num_intact, first = self._count()
-            if first is None:
+            if first is None or num_frames == 0:
                 raise VideoError(self.path, "no frame can be decoded")
-            self.pixel_format = first.format.name
+            self.pixel_format, self.interlaced = first.format.name, bool(first.interlaced_frame)
             self.rotation = round(first.rotation / 90) % 4
             width, height = (first.width, first.height)[:: -1 if self.rotation % 2 else 1]
-            # 25 is what FFmpeg itself assumes of streams that state no rate.
-            fps = float(self._stream.average_rate or self._stream.guessed_rate or 25)
-            self.info = VideoInfo(num_frames, fps, width, height)
+            self.info = VideoInfo(num_frames, self._fps(), width, height)
 
     def read(self, numbers: list[int], size: Size | None = None) -> np.ndarray:
         """Frames by number, as `base.Reader.read` returns them."""
@@ -136,17 +135,36 @@ class Video:
             raise VideoError(self.path, f"frame {min(places)} cannot be decoded")
         return out
 
+    def frames(self) -> Iterator[VideoFrame]:
+        """All frames in order as they are decoded, neither turned upright nor scaled. Raises `VideoError` at damage."""
+        with _told_as_video_error(self.path):
+            self._open()
+            count = 0
+            for frame in self._decode(self._packets()):
+                if count == self.info.num_frames:
+                    return
+                if _is_damage(frame):
+                    raise VideoError(self.path, f"is damaged at or before frame {count}")
+                yield frame
+                count += 1
+        if count < self.info.num_frames:
+            reason = f"lists {self.info.num_frames} frames, but {count} can be decoded"
+            raise VideoError(self.path, reason)
+
     def _open(self) -> None:
         self.close()
-        mode = os.stat(self.path).st_mode  # never open a pipe or a device: that may wait for ever
-        if not stat.S_ISREG(mode):
-            what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
-            raise VideoError(self.path, f"is {what}")
+        status = os.stat(self.path)
+        if stat.S_ISDIR(status.st_mode):
+            raise VideoError(self.path, "is a directory")
+        if not stat.S_ISREG(status.st_mode):  # to open a pipe or a device may take for ever
+            raise VideoError(self.path, "is not a regular file")
+        if status.st_size == 0:
+            raise VideoError(self.path, "is empty")
         # An absolute path cannot be taken for a protocol ("a:b.mp4"), and a list in disguise reaches no network.
         source, options = os.path.abspath(self.path), {"protocol_whitelist": "file"}
         try:
             self._container = av.open(source, options=options, metadata_errors="ignore")
-        except TypeError:  # PyAV 19 dropped the argument, and reads tags that are not UTF-8 without it
+        except TypeError:  # PyAV 19 dropped the argument: tags that are not UTF-8 are fine there
             self._container = av.open(source, options=options)
         if self._container.format.name in NOT_VIDEOS:
             raise VideoError(self.path, "is text or a list of files, not a video")
@@ -160,6 +178,16 @@ class Video:
         self._decoder = self._stream.codec_context
         self._decoder.thread_count = 1
 
+    def _fps(self) -> float:
+        """The average rate that the header states, unless the packets' times say otherwise."""
+        # 25 is what FFmpeg itself assumes of streams that state no rate.
+        stated = float(self._stream.average_rate or self._stream.guessed_rate or 25)
+        times = self.index.pts
+        if len(times) < 2:
+            return stated
+        measured = float((len(times) - 1) / ((times[-1] - times[0]) * self._stream.time_base))
+        return stated if abs(measured / stated - 1) < 0.2 else measured
+
     def _rgb(self, frame: VideoFrame, size: Size) -> np.ndarray:
         height, width = size[:: -1 if self.rotation % 2 else 1]
         rgb = self._reformatter.reformat(
@@ -168,9 +196,13 @@ class Video:
         return np.rot90(rgb.to_ndarray(), self.rotation)
 
     def _packets(self) -> Iterator[av.Packet]:
-        for packet in self._container.demux(self._stream):
-            if packet.size:
-                yield packet
+        """The packets from here to the end, or to where the container cannot be read on."""
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.size:
+                    yield packet
+        except av.error.InvalidDataError:
+            return
 
     def _decode(self, packets: Iterable[av.Packet]) -> Iterator[VideoFrame | None]:
         """Decode packets, then drain the decoder. None stands for a packet that gave an error."""
@@ -188,29 +220,40 @@ class Video:
         """Ascending frame numbers, recognised by presentation time. Leaves out what it does not find."""
         for entry, numbers in self.index.runs(wanted):
             number_at = {self.index.pts[i]: i for i in numbers}
+            due: set[int] = set()
             latest = None
-            for frame in self._decode(self._packets_for(entry, set(number_at))):
+            for frame in self._decode(self._packets_for(entry, number_at, due)):
                 if _is_damage(frame):
                     raise VideoError(self.path, f"is damaged at or before frame {numbers[-1]}")
                 if frame.pts is None or (latest is not None and frame.pts <= latest):
                     return  # not in the order that the packets promised
                 latest = frame.pts
+                due.discard(latest)
                 if latest in number_at:
                     yield number_at[latest], frame
+            if due:
+                raise VideoError(self.path, f"loses a picture at or before frame {numbers[-1]}")
 
-    def _packets_for(self, entry: int, times: set[int]) -> Iterator[av.Packet]:
-        """Packets from an entry up to the last that is shown at one of `times`."""
-        skipping = self.index.codec == "h264"
+    def _packets_for(
+        self, entry: int, times: Collection[int], due: set[int]
+    ) -> Iterator[av.Packet]:
+        """Packets from an entry up to the last that is shown at one of `times`, without those that none of them needs.
+
+        The times at which the others are shown are put into `due`.
+        """
         waiting = set(times)
+        begin = None
         for packet in self._packets_from(entry):
-            if skipping:
-                self._decoder.skip_frame = "DEFAULT" if packet.pts in times else "NONREF"
+            begin = packet.pts if begin is None else begin
+            if packet.pts not in times and packet.pts in self.index.unreferenced:
+                continue
+            # Pictures shown before the entry are not: they may be predicted from others before it.
+            if packet.pts >= begin and not packet.is_discard:
+                due.add(packet.pts)
             yield packet
             waiting.discard(packet.pts)
             if not waiting:
-                break
-        if skipping:
-            self._decoder.skip_frame = "DEFAULT"
+                return
 
     def _packets_from(self, entry: int) -> Iterator[av.Packet]:
         """Packets from an entry, or from one before it where the container seeks to a wrong place."""
@@ -222,7 +265,7 @@ class Video:
                 continue
             packets = self._packets()
             first = next(packets, None)
-            if first is not None and index.is_entry(first.pts) and first.pts <= index.entries[entry]:
+            if first and index.is_entry(first.pts) and first.pts <= index.entries[entry]:
                 return chain([first], packets)
         self._open()
         return self._packets()
@@ -250,13 +293,12 @@ class Video:
         """Decode everything.
 
         Returns:
-            The number of frames, without what is damaged because the file ends too early; the number of those before
-            the first damage; the first frame.
+            The number of frames, without those that are damaged because the file ends too early; the number of
+            those before the first damage; the first frame.
         """
         self._open()
-        count, intact, first = 0, None, None
-        after_reference = 0  # pictures shown before a damaged one, back to here, may have been predicted from it
-        num_packets = damaged_packet = 0
+        num_packets = count = sure = 0
+        first, damage = None, None
 
         def counted() -> Iterator[av.Packet]:
             nonlocal num_packets
@@ -265,14 +307,17 @@ class Video:
                 yield packet
 
         for frame in self._decode(counted()):
-            if _is_damage(frame) and intact is None:
-                intact, damaged_packet = after_reference, num_packets
+            if _is_damage(frame) and damage is None:
+                damage = (num_packets, count if frame is None else sure, frame is None)
             if frame is None:
                 continue
             first = first or frame
             count += 1
             if frame.pict_type != PictureType.B:
-                after_reference = count
-        if intact is None:
+                sure = count  # later B pictures may be predicted from a damaged one that is shown after them
+        if damage is None:
             return count, count, first
-        return intact if damaged_packet == num_packets else count, intact, first
+        at_packet, intact, is_lost = damage
+        if at_packet == num_packets:  # the end of a file that was cut off, or a placeholder there
+            count = intact = count if is_lost else intact
+        return count, intact, first
