@@ -12,7 +12,6 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from mvit_video.build import build_model
-from mvit_video.data.lists import load_list
 from mvit_video.data.preprocessing import Preprocessing
 from mvit_video.errors import InputError
 from mvit_video.evaluate.test import run_test
@@ -35,8 +34,6 @@ def run_phases(cfg: CfgNode, world: World, stop: StopFlag) -> int:
         InputError: what is wrong with lists, weights or settings.
     """
     trained = None
-    if cfg.TEST.ENABLE:
-        load_list(cfg, "test")  # a wrong list shows now, not after days of training
     if cfg.TRAIN.ENABLE:
         trained = train(cfg, world, stop)
         if trained.stopped:
@@ -63,21 +60,31 @@ def model_to_test(
     Raises:
         InputError: there are no weights, or they are not this model's.
     """
-    source: str | Path | None = cfg.TEST.CHECKPOINT_FILE_PATH
-    if not source and trained is not None:
+    if trained is not None and not cfg.TEST.CHECKPOINT_FILE_PATH:
         return trained.model, trained.preprocessing
-    if not source:
-        # Each rank looks for itself: nobody writes checkpoints now.
-        source = find_newest_checkpoint(checkpoints_folder(cfg.OUTPUT_DIR))
-    source = source or cfg.TRAIN.CHECKPOINT_FILE_PATH
+    source = weights_to_test(cfg)  # each rank looks for itself: nobody writes checkpoints now
     torch.manual_seed(cfg.RNG_SEED)
     model = build_model(cfg).to(world.device)
     preprocessing = Preprocessing.from_config(cfg)
     if source:
-        return model, _load_to_test(model, str(source), preprocessing)
-    if cfg.TEST.RANDOM_WEIGHTS:
-        _log.warning("testing a model that was never trained (TEST.RANDOM_WEIGHTS)")
-        return model, preprocessing
+        return model, load_to_test(model, source, preprocessing)
+    _log.warning("testing a model that was never trained (TEST.RANDOM_WEIGHTS)")
+    return model, preprocessing
+
+
+def weights_to_test(cfg: CfgNode) -> str:
+    """Path or URL of the weights of a test that no training comes before; "" for a fresh model.
+
+    Raises:
+        InputError: there are none, and TEST.RANDOM_WEIGHTS does not ask for a fresh model.
+    """
+    source = (
+        cfg.TEST.CHECKPOINT_FILE_PATH
+        or find_newest_checkpoint(checkpoints_folder(cfg.OUTPUT_DIR))
+        or cfg.TRAIN.CHECKPOINT_FILE_PATH
+    )
+    if source or cfg.TEST.RANDOM_WEIGHTS:
+        return str(source)
     raise InputError(
         "there are no weights to test: TEST.CHECKPOINT_FILE_PATH is empty and there is no checkpoint in "
         f"{checkpoints_folder(cfg.OUTPUT_DIR)}. Set TEST.CHECKPOINT_FILE_PATH, or train first; "
@@ -85,8 +92,12 @@ def model_to_test(
     )
 
 
-def _load_to_test(model: nn.Module, source: str, preprocessing: Preprocessing) -> Preprocessing:
-    """Fills `model` from `source`; returns `preprocessing` with the class names that came along."""
+def load_to_test(model: nn.Module, source: str, preprocessing: Preprocessing) -> Preprocessing:
+    """Fills `model` from `source`; returns `preprocessing` with the class names that came along.
+
+    Raises:
+        InputError: the weights are not this model's, or were trained on other classes or pixel values.
+    """
     checkpoint = read_checkpoint(source)
     report = load_weights(model, checkpoint)
     if report.new_head:

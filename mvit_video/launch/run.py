@@ -12,6 +12,7 @@ import os
 from fvcore.common.config import CfgNode
 
 from mvit_video.launch.place import Place, place_from_environment, processes_to_start
+from mvit_video.launch.preflight import check_run
 from mvit_video.launch.rank import die_with_parent, run_rank
 from mvit_video.launch.spawn import spawn
 from mvit_video.launch.stop import StopFlag
@@ -28,6 +29,7 @@ def run(cfg: CfgNode) -> int:
         RankFailed: a process that this one started has failed otherwise.
     """
     place = place_from_environment(os.environ)
+    check_run(cfg)
     if place is None and (size := processes_to_start(cfg)) > 1:
         return spawn(cfg, size)
     if "TORCHELASTIC_RUN_ID" in os.environ:

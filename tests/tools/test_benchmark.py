@@ -33,18 +33,11 @@ def test_the_loader_against_another_reader(run_tool, tiny_config):
     assert "pyav takes" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("model", "--against", "tensorflow"), "invalid choice: 'tensorflow'"),
-        (("model", "--rounds", "0"), "'0' is no whole number above 0"),
-        (("model", "--against", "pytorchvideo", "MVIT.RESIDUAL_POOLING", "True", "MVIT.REL_POS_SPATIAL", "True"),
-         "pytorchvideo does not have this model"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_measured_is_refused(run_tool, tiny_config, words, message):
-    subject, *rest = words
-    done = run_tool("benchmark.py", subject, "--cfg", tiny_config, *rest)
+def test_what_cannot_be_compared_is_refused(run_tool, tiny_config):
+    done = run_tool(
+        "benchmark.py", "model", "--cfg", tiny_config, "--against", "pytorchvideo",
+        "MVIT.RESIDUAL_POOLING", "True", "MVIT.REL_POS_SPATIAL", "True",
+    )  # fmt: skip
     assert done.returncode == 2
-    assert message in done.stderr
+    assert "pytorchvideo does not have this model" in done.stderr
     assert "Traceback" not in done.stderr

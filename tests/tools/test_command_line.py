@@ -5,13 +5,20 @@ from __future__ import annotations
 import pytest
 
 from mvit_video.errors import InputError
-from mvit_video.launch.cli import Parser, add_config_arguments, parse_with_config, run_tool
+from mvit_video.launch.cli import (
+    Parser,
+    add_config_arguments,
+    parse_with_config,
+    positive_int,
+    run_tool,
+)
 
 
 def parse(*words: str):
     parser = Parser("A tool.\n\n    tool --cfg FILE")
     add_config_arguments(parser)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rounds", type=positive_int)
     return parse_with_config(parser, words)
 
 
@@ -65,6 +72,7 @@ def test_a_later_word_wins(config):
         (("--cfg", "nowhere.yaml"), "nowhere.yaml"),
         (("--cfg", "CONFIG", "RNG_SEED"), "no partner"),
         (("--cfg", "CONFIG", "--jsn", "RNG_SEED", "1"), "unknown option --jsn"),
+        (("--cfg", "CONFIG", "--rounds", "0"), "'0' is no whole number above 0"),
         (("--cfg", "CONFIG", "RNG_SED", "1"), "did you mean RNG_SEED"),
         (("--cfg", "CONFIG", "RNG_SEED", "many"), "RNG_SEED"),
     ],
