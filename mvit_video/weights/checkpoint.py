@@ -19,8 +19,9 @@ from mvit_video.weights.files import read_file
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 
-# Where trainers keep the weights: SlowFast and facebookresearch/mvit, ours and most others, timm.
-_WRAPPERS = ("model_state", "model", "state_dict")
+# Where trainers keep the weights: ours, averaged where the run averaged them (those are what it validates and tests);
+# SlowFast and facebookresearch/mvit; ours and most others; timm.
+_WRAPPERS = ("ema", "model_state", "model", "state_dict")
 # What wrapping modules put before every key: DDP, torch.compile, SlowFast's PTVMViT.
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 
