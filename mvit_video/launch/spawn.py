@@ -61,6 +61,8 @@ def spawn(cfg: CfgNode, size: int) -> int:
     """
     store = dist.TCPStore(_HOST, 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("spawn")
+    # The parts of torch that are written in C++ tell their errors only: DDP warns every rank of a choice made on purpose.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     ranks: list[BaseProcess] = []
     pipes: list[Connection] = []
     with StopFlag() as stop:
@@ -143,6 +145,8 @@ def _death(code: int) -> str:
 def _rank_main(cfg: CfgNode, place: Place, port: int, parent: int, sender: Connection) -> None:
     """A rank's process: it reports how it ended, and ends with 0 if that was well."""
     die_with_parent(parent)
+    # Else loader workers would be spawned too, each importing torch, only because this process was.
+    multiprocessing.set_start_method(None, force=True)
     with StopFlag() as stop:
         # Ctrl-C reaches every process in front of the terminal; the parent passes it on as SIGTERM.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
