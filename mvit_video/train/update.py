@@ -6,6 +6,7 @@ of their gradients is that of the whole batch; and dropout is seeded anew for ea
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
@@ -152,6 +153,8 @@ def _replicate(model: nn.Module, world: World) -> nn.Module:
     """
     if world.size == 1:
         return model
+    # A gradient of one token may have odd strides along axes of length 1; it is copied, which costs nothing.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     return DistributedDataParallel(
         model,
         device_ids=[world.device] if world.device.type == "cuda" else None,
