@@ -20,8 +20,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from mvit_video.data.augmentation import augment, mix_clips, mix_labels, mixup_from_config
 from mvit_video.data.loader import TrainBatch
 from mvit_video.data.preprocessing import Preprocessing
+from mvit_video.data.seeding import mix_rng
 from mvit_video.evaluate.scoring import autocast
 from mvit_video.train.optimizer import build_optimizer
 from mvit_video.world import World
@@ -59,6 +61,7 @@ class Updater:
             cfg.MIXUP.LABEL_SMOOTH_VALUE,
         )
         self._preprocessing, self._world = preprocessing, world
+        self._mixup, self._num_classes = mixup_from_config(cfg), cfg.MODEL.NUM_CLASSES
         self.ema = None
         if cfg.SOLVER.EMA_DECAY:
             self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.SOLVER.EMA_DECAY))
@@ -96,15 +99,27 @@ class Updater:
 
     def _backward(self, part: TrainBatch, place: tuple[int, int], weight: float) -> Tensor:
         """Adds the gradient of a micro-batch times `weight`; returns its loss times `weight`."""
-        device = self._world.device
-        clips = self._preprocessing.normalise(part["clips"].to(device, non_blocking=True))
-        label = part["label"].to(device, non_blocking=True)
+        clips, target = self._inputs(part, place[0])
         torch.manual_seed(forward_seed(self._seed, *place, self._world.rank))
-        with autocast(device, self._precision):
+        with autocast(clips.device, self._precision):
             logits = self._replica(clips)
-            loss = F.cross_entropy(logits, label, label_smoothing=self._smoothing) * weight
+            loss = F.cross_entropy(logits, target, label_smoothing=self._smoothing) * weight
         self.scaler.scale(loss).backward()
         return loss.detach()
+
+    def _inputs(self, part: TrainBatch, step: int) -> tuple[Tensor, Tensor]:
+        """Clips of a micro-batch as the model takes them, augmented and mixed, and their labels or shares of labels."""
+        device = self._world.device
+        clips = augment(
+            part["clips"].to(device, non_blocking=True),
+            part["choices"],
+            self._preprocessing.normalise,
+        )
+        label = part["label"].to(device, non_blocking=True)
+        if self._mixup is None:
+            return clips, label
+        mix = self._mixup.draw(mix_rng(self._seed, step), len(clips), *clips.shape[-2:])
+        return mix_clips(clips, mix), mix_labels(label, self._num_classes, mix)
 
     def _clip(self) -> Tensor:
         """Scales the gradients down to SOLVER.CLIP_GRAD_L2NORM, if they are above it; returns their norm before."""

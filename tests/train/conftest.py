@@ -15,7 +15,10 @@ def dataset(tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture
 def words(dataset, tmp_path):
-    """From changed keys to the command line of a run: 3 epochs of 4 updates, with drop path, dropout, EMA, clipping."""
+    """From changed keys to the command line of a run: 3 epochs of 4 updates.
+
+    With augmentation, mixup, drop path, dropout, averaged weights and clipping.
+    """
 
     def make(output: str = "run", **changes: object) -> list[str]:
         keys = {
@@ -30,6 +33,8 @@ def words(dataset, tmp_path):
             "SOLVER.WARMUP_EPOCHS": 0.5,
             "SOLVER.CLIP_GRAD_L2NORM": 1.0,
             "SOLVER.EMA_DECAY": 0.9,
+            "AUG.ENABLE": True,
+            "MIXUP.ENABLE": True,
             "DATA.READER": "pyav",
             "TRAIN.BATCH_SIZE": 4,
             "TRAIN.CHECKPOINT_STEPS": 3,

@@ -2,7 +2,7 @@
 
 Each clip is mixed with its mirror image in the batch order: the first with the last, the second with the last
 but one. What is mixed and how much is drawn by `Mixup.draw` from the generator of the update, so that a resumed
-run mixes as the uninterrupted one; `mix_clips` and `soft_targets` only carry it out.
+run mixes as the uninterrupted one; `mix_clips` and `mix_labels` only carry it out.
 """
 
 from __future__ import annotations
@@ -112,18 +112,12 @@ def _mix_into(clip: Tensor, partner: Tensor, share: float, box: Box | None) -> N
         clip.lerp_(partner, 1 - share)
 
 
-def soft_targets(
-    labels: Tensor, num_classes: int, smoothing: float = 0.0, mix: Mix | None = None
-) -> Tensor:
-    """Targets (B, num_classes) for `F.cross_entropy`, each row a distribution.
+def mix_labels(labels: Tensor, num_classes: int, mix: Mix) -> Tensor:
+    """Targets (B, num_classes) for `F.cross_entropy`: the share of each class in clips mixed by `mix_clips`.
 
     Args:
-        labels: (B,) int64.
-        smoothing: this much of each label is spread evenly over all classes.
-        mix: what was done to the clips of these labels.
+        labels: (B,) int64, of the clips before they were mixed.
     """
-    targets = F.one_hot(labels, num_classes).float() * (1 - smoothing) + smoothing / num_classes
-    if mix is None:
-        return targets
+    targets = F.one_hot(labels, num_classes).float()
     share = torch.tensor(mix.share, device=labels.device)[:, None]
     return targets * share + targets.flip(0) * (1 - share)
