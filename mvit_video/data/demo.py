@@ -23,6 +23,7 @@ from mvit_video.resources import data_lists_dir
 
 HEIGHT, WIDTH, NUM_FRAMES, FPS = 64, 80, 40, 30
 SPRITES = 4
+OFF_CENTRE = 0.9  # distance of a sprite's middle from the point it turns and grows about, in radii
 
 _DIRECTIONS = {
     "right": 0,
@@ -61,7 +62,7 @@ def class_motion(label: int, speed: float) -> Motion:
         return Motion(right=1.2 * speed * math.cos(angle), down=1.2 * speed * math.sin(angle))
     if name in ("growing", "shrinking"):
         return Motion(growth=(0.035 if name == "growing" else -0.035) * speed)
-    return Motion(turn=(0.09 if name == "turning clockwise" else -0.09) * speed)
+    return Motion(turn=(0.1 if name == "turning clockwise" else -0.1) * speed)
 
 
 def write_demo(
@@ -133,16 +134,18 @@ def _paint_sprite(video: np.ndarray, motion: Motion, rng: np.random.Generator) -
     """One sprite on every frame of `video` (T, H, W, 3), in place."""
     # Counted from the middle of the video: what is drawn below is the state there, alike for every class.
     time = np.arange(NUM_FRAMES, dtype=np.float32)[:, None, None] - (NUM_FRAMES - 1) / 2
-    columns = np.arange(WIDTH, dtype=np.float32)
-    rows = np.arange(HEIGHT, dtype=np.float32)[:, None]
-    x = _wrapped(columns - rng.uniform(0, WIDTH) - motion.right * time, WIDTH)
-    y = _wrapped(rows - rng.uniform(0, HEIGHT) - motion.down * time, HEIGHT)
     radius = 9 * np.exp(rng.uniform(-0.35, 0.35) + motion.growth * time)
     angle = rng.uniform(0, 2 * math.pi) + motion.turn * time
+    cos, sin = np.cos(angle), np.sin(angle)
+    # Where each column and row lies from the sprite's middle, which is off the point that it turns and grows about.
+    x = np.arange(WIDTH, dtype=np.float32) - rng.uniform(0, WIDTH) - motion.right * time
+    x = _wrapped(x - OFF_CENTRE * radius * cos, WIDTH)
+    y = np.arange(HEIGHT, dtype=np.float32)[:, None] - rng.uniform(0, HEIGHT) - motion.down * time
+    y = _wrapped(y - OFF_CENTRE * radius * sin, HEIGHT)
     near = np.nonzero(x**2 + y**2 < (1.3 * radius) ** 2)
     frame, row, column = near
     x, y = x[frame, 0, column], y[frame, row, 0]
-    radius, cos, sin = (part[frame, 0, 0] for part in (radius, np.cos(angle), np.sin(angle)))
+    radius, cos, sin = (part[frame, 0, 0] for part in (radius, cos, sin))
     u = (cos * x + sin * y) / radius
     v = (cos * y - sin * x) / radius
     cover = np.clip(_depth(u, v, rng) * radius + 0.5, 0, 1)[:, None]

@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import signal
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -73,8 +73,8 @@ class Loader:
     """
 
     def __init__(self, loader: DataLoader) -> None:
-        self._loader: DataLoader | None = loader
-        self._workers: Sequence[multiprocessing.Process] = ()
+        self._loader = loader
+        self._batches: Any = None  # DataLoader's iterator, which owns the workers
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -95,24 +95,30 @@ class Loader:
             yield batch
 
     def _start(self) -> Iterator[Any]:
-        if self._workers or self._loader.num_workers == 0:
+        if self._batches or self._loader.num_workers == 0:
             return iter(self._loader)
-        before = set(multiprocessing.active_children())
         with _signals_blocked():
-            batches = iter(self._loader)
-        self._workers = [p for p in multiprocessing.active_children() if p not in before]
+            self._batches = iter(self._loader)
         # Registered after DataLoader's own exit hook and so run before it: that one waits for workers to heed SIGTERM.
         atexit.register(_close, weakref.ref(self))
-        return batches
+        return self._batches
+
+    @property
+    def workers(self) -> list[multiprocessing.Process]:
+        """The loader processes; none before the first iteration."""
+        return self._batches._workers if self._batches else []
 
     def close(self) -> None:
-        """Ends the workers, also one that hangs in a decoder. The loader cannot be used afterwards."""
-        self._loader = None  # the DataLoader asks its workers to end as it goes
-        for worker in self._workers:
-            worker.join(timeout=1.0)
+        """Ends the workers, also one that hangs in a decoder. Iterating again would start new ones."""
+        workers = self.workers
+        if workers:
+            # Dropping every reference would do the same, but an iteration that was left half-way holds one.
+            self._batches._shutdown_workers()
+        self._batches = self._loader._iterator = None
+        for worker in workers:
             if worker.is_alive():
                 worker.kill()
-        self._workers = ()
+                worker.join()
 
     def __del__(self) -> None:
         self.close()
