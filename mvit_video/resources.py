@@ -28,6 +28,11 @@ def data_lists_dir() -> Path:
     return _shipped("data_lists")
 
 
+def is_shipped_list(name: str) -> bool:
+    """True for the name of a shipped list of classes, such as "kinetics400"."""
+    return (data_lists_dir() / "classes" / f"{name}.txt").is_file()
+
+
 def read_class_names(name: str) -> tuple[str, ...]:
     """Class names by index: a shipped list ("kinetics400", "imagenet1k", ...), or a file with one name a line.
 
@@ -35,10 +40,12 @@ def read_class_names(name: str) -> tuple[str, ...]:
         InputError: there is neither.
     """
     shipped = data_lists_dir() / "classes"
-    file = shipped / f"{name}.txt" if (shipped / f"{name}.txt").is_file() else find_shipped(name)
+    file = shipped / f"{name}.txt" if is_shipped_list(name) else find_shipped(name)
     if not file.is_file():
         known = ", ".join(sorted(path.stem for path in shipped.glob("*.txt")))
-        raise InputError(f"class names {name}: neither a file nor one of the shipped lists, {known}")
+        raise InputError(
+            f"class names {name}: neither a file nor one of the shipped lists, {known}"
+        )
     return tuple(file.read_text(encoding="utf-8-sig").splitlines())
 
 

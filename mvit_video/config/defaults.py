@@ -106,6 +106,11 @@ SECTIONS: dict[str, Section] = {
                 "Change the width in the attention (v2) instead of in the MLP of the block before (v1).",
             ),
             "SEPARATE_QKV": Key(False, "Three projections instead of one fused."),
+            "TEMPORAL_PADDING": Key(
+                "zero",
+                "What cube embedding and pools read before and after the clip: zeros, or the border frame again.",
+                ("zero", "replicate"),
+            ),
             "USE_MEAN_POOLING": Key(
                 False, "The head reads the mean of the patch tokens, normalised after the mean."
             ),
@@ -122,9 +127,13 @@ SECTIONS: dict[str, Section] = {
         {
             "PATH_TO_DATA_DIR": Key(
                 "",
-                "Folder with train.csv, val.csv and test.csv (`path label` a line), or with SSv2's JSON files.",
+                "Folder with train.csv, val.csv and test.csv (`path label` a line), with SSv2's JSON files, or with folders of images.",
             ),
             "PATH_PREFIX": Key("", "Folder that the paths of the lists are relative to."),
+            "CLASS_NAMES": Key(
+                "",
+                "Names of the classes where the lists' folder has no classes.txt: a shipped list (kinetics400, kinetics600, kinetics700, something_something_v2, imagenet1k, ucf101, hmdb51), or a file with one name a line. A shipped list is left aside where MODEL.NUM_CLASSES is another number.",
+            ),
             "READER": Key(
                 "decord",
                 "Video reader. decord reads the files it is exact on, PyAV the others, whatever is asked for; auto takes the fastest exact one.",
@@ -150,6 +159,10 @@ SECTIONS: dict[str, Section] = {
             ),
             "TRAIN_JITTER_ASPECT_RELATIVE": Key(
                 [0.75, 1.3333], "Training: [least, most] aspect ratio of the Inception crop."
+            ),
+            "INV_UNIFORM_SAMPLE": Key(
+                False,
+                "Training: draw the inverse of the jittered short side evenly, instead of the short side.",
             ),
             "TRAIN_CROP_SIZE": Key(
                 224, "Side of a training crop in pixels, the size the model is built for."
@@ -178,7 +191,9 @@ SECTIONS: dict[str, Section] = {
     "AUG": Section(
         "Training augmentation, applied to the cropped clip on the device; every choice is drawn once per clip, so that its frames agree.",
         {
-            "ENABLE": Key(False, "Augment training clips beyond crop and flip, as the keys below say."),
+            "ENABLE": Key(
+                False, "Augment training clips beyond crop and flip, as the keys below say."
+            ),
             "NUM_SAMPLE": Key(
                 1, "Clips cut from each decoded training video (repeated augmentation)."
             ),
@@ -255,6 +270,10 @@ SECTIONS: dict[str, Section] = {
                 0.0,
                 "Largest L2 norm of all gradients together; larger ones are scaled down. 0: off.",
             ),
+            "LAYER_DECAY": Key(
+                1.0,
+                "Factor on the learning rate from each block to the one before it, for fine-tuning. 1: all alike.",
+            ),
             "ACCUMULATE_STEPS": Key(
                 1,
                 "Parts that the TRAIN.BATCH_SIZE videos of an update are computed in, one after the other: same update, less memory.",
@@ -271,8 +290,8 @@ SECTIONS: dict[str, Section] = {
             "ENABLE": Key(True, "Train."),
             "DATASET": Key(
                 "kinetics",
-                "Kind of list: kinetics (`path label` lines) or ssv2 (official JSON files).",
-                ("kinetics", "ssv2"),
+                "Kind of list: kinetics (`path label` lines), ssv2 (official JSON files) or imagenet (train/<class>/<image> and val/<class>/<image>).",
+                ("kinetics", "ssv2", "imagenet"),
             ),
             "BATCH_SIZE": Key(16, "Videos per update, over all ranks (not per GPU)."),
             "PRECISION": Key(
@@ -301,7 +320,9 @@ SECTIONS: dict[str, Section] = {
         "The multi-view test.",
         {
             "ENABLE": Key(True, "Test, after training if both are on."),
-            "DATASET": Key("kinetics", "Kind of list, as TRAIN.DATASET.", ("kinetics", "ssv2")),
+            "DATASET": Key(
+                "kinetics", "Kind of list, as TRAIN.DATASET.", ("kinetics", "ssv2", "imagenet")
+            ),
             "BATCH_SIZE": Key(8, "Videos per step, over all ranks (not per GPU)."),
             "PRECISION": Key(
                 "float32", "Number format of the forward pass (autocast).", _PRECISIONS

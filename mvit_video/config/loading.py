@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,19 @@ from fvcore.common.config import CfgNode
 from mvit_video.config.checks import check_config
 from mvit_video.config.defaults import SECTIONS, TOP_KEYS
 from mvit_video.config.schema import Key
-from mvit_video.config.slowfast import model_entries
-from mvit_video.config.strict_yaml import parse_yaml, read_yaml
+from mvit_video.config.slowfast import (
+    Entries,
+    is_slowfast,
+    model_entries,
+    read_slowfast,
+    reference_batch,
+)
+from mvit_video.config.strict_yaml import parse_yaml, read_lenient_yaml
 from mvit_video.errors import InputError
 from mvit_video.resources import find_shipped
 
 BASE_KEY = "_BASE_"
+_log = logging.getLogger(__name__)
 
 
 def all_keys() -> dict[str, Key]:
@@ -54,7 +62,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     cfg = get_cfg()
     if path is not None:
         file = find_shipped(str(path))
-        _assign_all(cfg, _read_with_bases(file))
+        _assign_all(cfg, _with_reference_batch(_read_with_bases(file)))
     if len(overrides) % 2:
         raise InputError(
             f"overrides come in pairs KEY VALUE, but {overrides[-1]!r} at the end has no partner"
@@ -84,23 +92,46 @@ def parse_config(text: str, source: str, slowfast: bool = False) -> CfgNode:
     return cfg
 
 
-def _assign_all(cfg: CfgNode, entries: dict[str, tuple[Any, str]]) -> None:
+def _assign_all(cfg: CfgNode, entries: Entries) -> None:
     for full_name, (value, source) in entries.items():
         _assign(cfg, full_name, value, source)
 
 
-def _read_with_bases(file: Path, parents: tuple[Path, ...] = ()) -> dict[str, tuple[Any, str]]:
+def _read_with_bases(file: Path, parents: tuple[Path, ...] = ()) -> Entries:
     """{full key: (value, where it was written)} of `file` over its bases; later entries win."""
     if file in parents:
         chain = " -> ".join(map(str, (*parents, file)))
         raise InputError(f"{BASE_KEY} goes round in a circle: {chain}")
-    tree = read_yaml(file)
+    tree, repeats = read_lenient_yaml(file)
     bases = tree.pop(BASE_KEY, [])
-    merged: dict[str, tuple[Any, str]] = {}
+    merged: Entries = {}
     for base in [bases] if isinstance(bases, str) else bases:
         merged.update(_read_with_bases(_base_path(base, file), (*parents, file)))
-    merged.update({name: (value, str(file)) for name, value in _flatten(tree)})
+    merged.update(
+        _in_our_keys({name: (value, str(file)) for name, value in _flatten(tree)}, repeats, file)
+    )
     return merged
+
+
+def _in_our_keys(entries: Entries, repeats: list[str], file: Path) -> Entries:
+    """A file's entries; those of a SlowFast file are translated, and what is worth knowing about that is said."""
+    keys = all_keys()
+    if not is_slowfast(entries, keys):
+        if repeats:
+            raise InputError(f"{file}: {repeats[0]}; keep one of them")
+        return entries
+    reading = read_slowfast(entries, keys)
+    for note in (*(f"{repeat}; the last one holds" for repeat in repeats), *reading.notes):
+        _log.warning("%s: %s", file, note)
+    return reading.entries
+
+
+def _with_reference_batch(entries: Entries) -> Entries:
+    if "SOLVER.BASE_LR" not in entries or "SOLVER.REFERENCE_BATCH_SIZE" in entries:
+        return entries
+    reading = reference_batch(entries)
+    _log.warning("%s: %s", entries["SOLVER.BASE_LR"][1], reading.notes[0])
+    return reading.entries
 
 
 def _base_path(base: str, file: Path) -> Path:

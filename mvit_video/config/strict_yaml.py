@@ -16,7 +16,11 @@ from mvit_video.errors import InputError
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses repeated keys."""
+    """SafeLoader that notices repeated keys."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.repeats: list[str] = []
 
 
 def _mapping_without_repeats(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -25,9 +29,8 @@ def _mapping_without_repeats(loader: _StrictLoader, node: yaml.MappingNode) -> d
         key = loader.construct_object(key_node)
         line = key_node.start_mark.line + 1
         if key in first_line:
-            raise InputError(
-                f"{node.start_mark.name}: key {key!r} stands twice, in line {first_line[key]} and line {line}; "
-                "keep one of them"
+            loader.repeats.append(
+                f"key {key!r} stands twice, in line {first_line[key]} and line {line}"
             )
         first_line[key] = line
     return loader.construct_mapping(node, deep=True)
@@ -44,6 +47,14 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
     Raises:
         InputError: not YAML, a tag that would build an object, a repeated key, or no mapping.
     """
+    tree, repeats = parse_lenient_yaml(text, source)
+    if repeats:
+        raise InputError(f"{source}: {repeats[0]}; keep one of them")
+    return tree
+
+
+def parse_lenient_yaml(text: str, source: str) -> tuple[dict[str, Any], list[str]]:
+    """As `parse_yaml`, but a repeated key's last value holds, and each repetition is a line of the second result."""
     loader = _StrictLoader(text)
     loader.name = source
     try:
@@ -59,14 +70,14 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
     finally:
         loader.dispose()
     if tree is None:
-        return {}
+        return {}, loader.repeats
     if not isinstance(tree, dict):
         raise InputError(f"{source} holds a {type(tree).__name__}, not a mapping of config keys")
-    return tree
+    return tree, loader.repeats
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in the YAML file at `path` (local, or remote through iopath)."""
+def read_lenient_yaml(path: str | Path) -> tuple[dict[str, Any], list[str]]:
+    """`parse_lenient_yaml` of the file at `path` (local, or remote through iopath)."""
     try:
         with g_pathmgr.open(str(path), "r") as file:
             text = file.read()
@@ -78,4 +89,4 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise InputError(f"config {path} is a folder; name a YAML file in it") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"config {path} cannot be read: {error}") from None
-    return parse_yaml(text, str(path))
+    return parse_lenient_yaml(text, str(path))

@@ -17,9 +17,10 @@ from typing import Literal
 import numpy as np
 from fvcore.common.config import CfgNode
 
+from mvit_video.data.images import image_class_names, image_entries
 from mvit_video.data.ssv2 import ssv2_class_names, ssv2_entries
 from mvit_video.errors import InputError
-from mvit_video.resources import find_shipped
+from mvit_video.resources import find_shipped, is_shipped_list, read_class_names
 
 Split = Literal["train", "val", "test"]
 
@@ -84,37 +85,57 @@ def load_list(cfg: CfgNode, split: Split) -> ListFile:
             or a video listed twice for validation or test; with file and line.
     """
     folder = _data_dir(cfg)
+    prefix = os.path.expanduser(cfg.DATA.PATH_PREFIX)
     dataset = cfg.TEST.DATASET if split == "test" else cfg.TRAIN.DATASET
     if dataset == "ssv2":
         file, entries = ssv2_entries(folder, "train" if split == "train" else "validation")
         suffix, unit = ".webm", "entry"
+    elif dataset == "imagenet":
+        file, entries = image_entries(folder, split)
+        prefix, suffix, unit = str(file), "", "image"
     else:
         file, entries = _csv_entries(folder, split)
         suffix, unit = "", "line"
     checked = _checked(entries, file, unit, cfg.MODEL.NUM_CLASSES, unique=split != "train")
-    videos = ListFile.build(checked, os.path.expanduser(cfg.DATA.PATH_PREFIX), suffix, str(file))
+    videos = ListFile.build(checked, prefix, suffix, str(file))
     if len(videos) == 0:
         raise InputError(f"{file}: the list is empty; it takes one video a line, `path label`")
     return videos
 
 
 def load_class_names(cfg: CfgNode) -> tuple[str, ...]:
-    """Class names by label: from classes.txt (one a line) beside the lists, or SSv2's labels file; () if there are
-    none.
+    """Class names by label: from classes.txt (one a line) beside the lists, SSv2's labels file, the folders of images,
+    or DATA.CLASS_NAMES; () if there are none. A shipped list of another number of classes is left aside.
 
     Raises:
         InputError: there are names, but not MODEL.NUM_CLASSES of them.
     """
     if not cfg.DATA.PATH_TO_DATA_DIR:
-        return ()
+        return _named_classes(cfg)
     folder = find_shipped(os.path.expanduser(cfg.DATA.PATH_TO_DATA_DIR))
     file = folder / CLASS_NAMES_FILE
     if file.is_file():
         names = tuple(file.read_text(encoding="utf-8-sig").splitlines())
     elif cfg.TEST.DATASET == "ssv2":
         file, names = ssv2_class_names(folder)
+    elif cfg.TEST.DATASET == "imagenet":
+        file, names = image_class_names(folder)
     else:
+        return _named_classes(cfg)
+    return _fitting(names, str(file), cfg)
+
+
+def _named_classes(cfg: CfgNode) -> tuple[str, ...]:
+    name = cfg.DATA.CLASS_NAMES
+    if not name:
         return ()
+    names = read_class_names(name)
+    if is_shipped_list(name) and len(names) != cfg.MODEL.NUM_CLASSES:
+        return ()  # a preset's list, under a head for somebody's own classes
+    return _fitting(names, name, cfg)
+
+
+def _fitting(names: tuple[str, ...], file: str, cfg: CfgNode) -> tuple[str, ...]:
     if names and len(names) != cfg.MODEL.NUM_CLASSES:
         raise InputError(
             f"{file}: {len(names)} class names, but MODEL.NUM_CLASSES is {cfg.MODEL.NUM_CLASSES}; "

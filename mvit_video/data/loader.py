@@ -161,6 +161,7 @@ def train_loader(cfg: CfgNode, world: World) -> TrainLoader:
         area=tuple(data.TRAIN_JITTER_SCALES_RELATIVE) or None,
         aspect=tuple(data.TRAIN_JITTER_ASPECT_RELATIVE),
         flip=data.RANDOM_FLIP,
+        inverse=data.INV_UNIFORM_SAMPLE,
     )
     preprocessing = Preprocessing.from_config(cfg)
     clips = TrainClips(

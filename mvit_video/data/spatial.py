@@ -36,6 +36,7 @@ class TrainCrop:
         area, aspect: least and most share of the frame's area, and width over height, of an Inception crop, which then
             takes the place of the short-side jitter; None for the jitter.
         flip: mirror half of the clips.
+        inverse: draw the inverse of the short side evenly instead of the short side.
     """
 
     size: int
@@ -43,11 +44,14 @@ class TrainCrop:
     area: tuple[float, float] | None
     aspect: tuple[float, float]
     flip: bool
+    inverse: bool = False
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> tuple[Box, bool]:
         """Box for frames of this size, and whether to mirror the clip."""
         if self.area is None:
-            box = short_side_jitter_box(height, width, self.size, self.short_sides, rng)
+            box = short_side_jitter_box(
+                height, width, self.size, self.short_sides, rng, self.inverse
+            )
         else:
             box = inception_box(height, width, self.area, self.aspect, rng)
         return box, self.flip and bool(rng.random() < 0.5)
@@ -76,10 +80,21 @@ def inception_box(
 
 
 def short_side_jitter_box(
-    height: int, width: int, size: int, short_sides: tuple[int, int], rng: np.random.Generator
+    height: int,
+    width: int,
+    size: int,
+    short_sides: tuple[int, int],
+    rng: np.random.Generator,
+    inverse: bool = False,
 ) -> Box:
-    """What a random crop of `size` shows of a frame whose short side was scaled to a length from `short_sides`."""
-    short_side = round(rng.uniform(*short_sides))
+    """What a random crop of `size` shows of a frame whose short side was scaled to a length from `short_sides`.
+
+    The length is even between the two, or (`inverse`, SlowFast's INV_UNIFORM_SAMPLE) its inverse is.
+    """
+    if inverse:
+        short_side = round(1 / rng.uniform(1 / short_sides[1], 1 / short_sides[0]))
+    else:
+        short_side = round(rng.uniform(*short_sides))
     side = max(round(size * min(height, width) / short_side), 1)
     return _place(height, width, side, side, rng)
 
