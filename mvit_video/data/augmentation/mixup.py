@@ -1,8 +1,8 @@
 """Mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899) of clips, with soft targets.
 
 Each clip is mixed with its mirror image in the order of its rank's micro-batch: the first with the last, the second
-with the last but one. What is mixed and how much is drawn by `Mixup.draw` from the generator of the update, alike on all
-ranks, so that a resumed run mixes as the uninterrupted one (with another number of ranks: as much, but with other
+with the last but one. What is mixed and how much is drawn by `Mixup.draw` from the generator of the update, alike on
+all ranks, so that a resumed run mixes as the uninterrupted one (with another number of ranks: as much, but with other
 partners); `mix_clips` and `mix_labels` only carry it out.
 """
 
