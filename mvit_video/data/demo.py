@@ -23,7 +23,6 @@ from mvit_video.resources import data_lists_dir
 
 HEIGHT, WIDTH, NUM_FRAMES, FPS = 64, 80, 40, 30
 SPRITES = 4
-OFF_CENTRE = 0.9  # distance of a sprite's middle from the point it turns and grows about, in radii
 
 _DIRECTIONS = {
     "right": 0,
@@ -137,12 +136,10 @@ def _paint_sprite(video: np.ndarray, motion: Motion, rng: np.random.Generator) -
     radius = 9 * np.exp(rng.uniform(-0.35, 0.35) + motion.growth * time)
     angle = rng.uniform(0, 2 * math.pi) + motion.turn * time
     cos, sin = np.cos(angle), np.sin(angle)
-    # Where each column and row lies from the sprite's middle, which is off the point that it turns and grows about.
     x = np.arange(WIDTH, dtype=np.float32) - rng.uniform(0, WIDTH) - motion.right * time
-    x = _wrapped(x - OFF_CENTRE * radius * cos, WIDTH)
     y = np.arange(HEIGHT, dtype=np.float32)[:, None] - rng.uniform(0, HEIGHT) - motion.down * time
-    y = _wrapped(y - OFF_CENTRE * radius * sin, HEIGHT)
-    near = np.nonzero(x**2 + y**2 < (1.3 * radius) ** 2)
+    x, y = _wrapped(x, WIDTH), _wrapped(y, HEIGHT)
+    near = np.nonzero(x**2 + y**2 < (1.6 * radius) ** 2)
     frame, row, column = near
     x, y = x[frame, 0, column], y[frame, row, 0]
     radius, cos, sin = (part[frame, 0, 0] for part in (radius, cos, sin))
@@ -159,15 +156,9 @@ def _wrapped(offset: np.ndarray, length: int) -> np.ndarray:
 
 
 def _depth(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """How far (u, v) lies inside a random lopsided polygon about the origin; negative outside."""
-    corners = int(rng.integers(3, 6))
-    turns = (np.arange(corners) + rng.uniform(-0.2, 0.2, corners)) * (2 * math.pi / corners)
-    reach = rng.uniform(0.45, 1.0, corners)
-    edges = [
-        r - math.cos(a) * u - math.sin(a) * v
-        for a, r in zip(turns.tolist(), reach.tolist(), strict=True)
-    ]
-    return np.minimum.reduce(edges)
+    """How far (u, v) lies inside a random tapering bar along u; negative outside."""
+    thickness, taper = rng.uniform(0.3, 0.5), rng.uniform(0, 0.2)
+    return np.minimum(1.4 - np.abs(u), thickness - taper * u - np.abs(v))
 
 
 def _two_colours(rng: np.random.Generator) -> np.ndarray:
