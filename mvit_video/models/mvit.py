@@ -264,7 +264,7 @@ class MViT(nn.Module):
         """Pixels to tokens: cubes, class token, positions, and their grid."""
         x, thw = self.patch_embed(self._as_clip(clip))
         if self.cls_token is not None:
-            x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
+            x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
         if self.spec.absolute_positions:
             x = x + self._positions(thw)
         x = self.pos_drop(x)

@@ -166,6 +166,16 @@ def test_compiles_in_one_graph_with_the_same_results(spec) -> None:
     check_compiled(spec, "aot_eager")
 
 
+def test_exports_with_a_free_batch_size() -> None:
+    model = randomised(MViT(replace(V2, depth=2, dim_mul=(), head_mul=(), pool_q_stride=()))).eval()
+    batch = torch.export.Dim("batch", min=1, max=8)
+    clip = clip_for(V2, dtype=torch.float32)
+    with torch.no_grad():
+        exported = torch.export.export(model, (clip,), dynamic_shapes=({0: batch},)).module()
+        for several in (clip[:1], clip, torch.cat((clip, clip))):
+            torch.testing.assert_close(exported(several), model(several), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", [V1, V2], ids=["v1", "v2"])
 def test_inductor_gives_the_same_results(spec) -> None:
