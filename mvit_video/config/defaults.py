@@ -310,6 +310,10 @@ SECTIONS: dict[str, Section] = {
             "AUTO_RESUME": Key(
                 True, "Go on from the newest checkpoint in OUTPUT_DIR if there is one."
             ),
+            "LINEAR_PROBE": Key(
+                False,
+                "Train the head alone; all else is frozen, as it is evaluated. For TRAIN.CHECKPOINT_FILE_PATH's weights.",
+            ),
             "CHECKPOINT_FILE_PATH": Key(
                 "",
                 "Weights to start from (a checkpoint of this or another project); training starts at epoch 0.",

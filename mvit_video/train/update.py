@@ -26,6 +26,7 @@ from mvit_video.data.preprocessing import Preprocessing
 from mvit_video.data.seeding import mix_rng
 from mvit_video.evaluate.scoring import autocast
 from mvit_video.train.optimizer import build_optimizer
+from mvit_video.train.probe import TrainedParts
 from mvit_video.world import World
 
 
@@ -62,6 +63,7 @@ class Updater:
         )
         self._preprocessing, self._world = preprocessing, world
         self._mixup, self._num_classes = mixup_from_config(cfg), cfg.MODEL.NUM_CLASSES
+        self._trained = TrainedParts(model, cfg)
         self.ema = None
         if cfg.SOLVER.EMA_DECAY:
             self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.SOLVER.EMA_DECAY))
@@ -78,9 +80,9 @@ class Updater:
             parts: this rank's micro-batches, of equal size.
             step: updates done before this one.
         """
-        self.model.train()
+        self._trained.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["lr_scale"]
         loss = torch.zeros((), device=self._world.device)
         for number, part in enumerate(parts):
             # Gradients meet across ranks in the backward pass of the last micro-batch only.
