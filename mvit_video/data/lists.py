@@ -18,7 +18,7 @@ import numpy as np
 from fvcore.common.config import CfgNode
 
 from mvit_video.data.images import image_class_names, image_entries
-from mvit_video.data.ssv2 import ssv2_class_names, ssv2_entries
+from mvit_video.data.ssv2 import has_annotations, ssv2_class_names, ssv2_entries
 from mvit_video.errors import InputError
 from mvit_video.resources import find_shipped, is_shipped_list, read_class_names
 
@@ -87,7 +87,7 @@ def load_list(cfg: CfgNode, split: Split) -> ListFile:
     folder = _data_dir(cfg)
     prefix = os.path.expanduser(cfg.DATA.PATH_PREFIX)
     dataset = cfg.TEST.DATASET if split == "test" else cfg.TRAIN.DATASET
-    if dataset == "ssv2":
+    if dataset == "ssv2" and not _is_prepared(folder, split):
         file, entries = ssv2_entries(folder, "train" if split == "train" else "validation")
         suffix, unit = ".webm", "entry"
     elif dataset == "imagenet":
@@ -101,6 +101,11 @@ def load_list(cfg: CfgNode, split: Split) -> ListFile:
     if len(videos) == 0:
         raise InputError(f"{file}: the list is empty; it takes one video a line, `path label`")
     return videos
+
+
+def _is_prepared(folder: Path, split: Split) -> bool:
+    """Whether SSv2 comes as lists here (tools/prepare_data.py), instead of its official annotations."""
+    return (folder / f"{split}.csv").is_file() and not has_annotations(folder)
 
 
 def load_class_names(cfg: CfgNode) -> tuple[str, ...]:

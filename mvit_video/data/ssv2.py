@@ -34,15 +34,24 @@ def ssv2_class_names(folder: Path) -> tuple[Path, tuple[str, ...]]:
     return file, tuple(sorted(label_of, key=label_of.__getitem__))
 
 
-def _find(folder: Path, part: str) -> Path:
+def has_annotations(folder: Path) -> bool:
+    """Whether the official labels file is there."""
+    return any(candidate.is_file() for candidate in _candidates(folder, "labels"))
+
+
+def _candidates(folder: Path, part: str) -> list[Path]:
     names = (f"something-something-v2-{part}.json", f"{part}.json")
-    candidates = [place / name for place in (folder, folder / "labels") for name in names]
+    return [place / name for place in (folder, folder / "labels") for name in names]
+
+
+def _find(folder: Path, part: str) -> Path:
+    candidates = _candidates(folder, part)
     for candidate in candidates:
         if candidate.is_file():
             return candidate
     raise InputError(
-        f"{folder} (DATA.PATH_TO_DATA_DIR) has neither {names[0]} nor {names[1]}, nor a folder `labels` with "
-        "one; they come with Something-Something v2's annotations"
+        f"{folder} (DATA.PATH_TO_DATA_DIR) has neither {candidates[0].name} nor {candidates[1].name}, nor a folder "
+        "`labels` with one; they come with Something-Something v2's annotations"
     )
 
 

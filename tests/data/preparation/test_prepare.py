@@ -140,6 +140,39 @@ def test_official_annotations_meet_files_that_are_there_missing_or_listed_twice(
     assert len((out / "classes.txt").read_text().splitlines()) == 400
 
 
+def test_prepared_ssv2_lists_are_read_in_place_of_its_json_files(
+    good: Path, tmp_path: Path
+) -> None:
+    videos, notes, out = tmp_path / "v", tmp_path / "a", tmp_path / "o"
+    videos.mkdir()
+    notes.mkdir()
+    for name in ("7.webm", "8.webm"):
+        shutil.copyfile(good, videos / name)
+    (notes / "labels.json").write_text('{"Holding something": "1", "Dropping something": "0"}')
+    (notes / "train.json").write_text('[{"id": "7", "template": "Holding [something]"}]')
+    (notes / "validation.json").write_text(
+        '[{"id": "8", "template": "Dropping [something]"}, {"id": "9", "template": "Holding [something]"}]'
+    )
+    prepare(Request("ssv2", videos, out, notes), HOW)
+    keys = [
+        "TRAIN.DATASET",
+        "ssv2",
+        "TEST.DATASET",
+        "ssv2",
+        "MODEL.NUM_CLASSES",
+        "2",
+        "DATA.PATH_PREFIX",
+        str(videos),
+    ]
+    cfg = load_config(None, ["DATA.PATH_TO_DATA_DIR", str(out), *keys])
+    assert load_class_names(cfg) == ("Dropping something", "Holding something")
+    train, val = load_list(cfg, "train"), load_list(cfg, "val")
+    assert (train.path(0), train.label(0)) == (str(videos / "7.webm"), 1)
+    assert len(val) == 1 and val.path(0) == str(videos / "8.webm")
+    official = load_config(None, ["DATA.PATH_TO_DATA_DIR", str(notes), *keys])
+    assert len(load_list(official, "val")) == 2
+
+
 def test_copies_are_listed_in_place_of_originals(videos: Path, good: Path, tmp_path: Path) -> None:
     shutil.copyfile(good, videos / "waving" / "c.mkv")  # its copy would be named as that of c.mp4
     out, copies = tmp_path / "lists", tmp_path / "copies"
