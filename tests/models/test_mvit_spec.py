@@ -64,6 +64,11 @@ def test_v2_l_keeps_tables_that_were_sized_rounding_down() -> None:
     assert [blocks[i].relative_rows[1] for i in (0, 2, 8, 9, 44, 45)] == [155, 77, 37, 37, 37, 17]
 
 
+def test_the_time_table_is_sized_by_the_input_even_where_time_is_pooled() -> None:
+    spec = replace(PRESETS["MVITv2_S_16x4"], pool_q_stride=((0, 1, 1, 1), (1, 2, 2, 2)))
+    assert [block.relative_rows[0] for block in spec.blocks[:3]] == [15, 15, 7]
+
+
 def test_a_spec_is_plain_data() -> None:
     spec = PRESETS["MVITv2_S_16x4"]
     plain = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if f.init}
