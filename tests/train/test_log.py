@@ -1,0 +1,82 @@
+"""The log: one line of JSON per step, each step once."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mvit_video.config import load_config
+from mvit_video.train.log import RunLog, drop_lines_after
+from mvit_video.train.progress import Progress
+
+STEP = {"loss": 1.5, "lr": 1e-3, "grad_norm": 2.0, "clips_per_second": 9.5, "data_seconds": 0.1}
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    return load_config(None, ["OUTPUT_DIR", str(tmp_path), "SOLVER.MAX_EPOCH", "2"])
+
+
+def read(tmp_path) -> list[dict]:
+    return [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+
+
+def test_lines_are_json_with_kind_time_step_and_epoch(cfg, tmp_path):
+    log = RunLog(cfg, Progress(), 8, enabled=True)
+    log.line("start", 0, 0.0, world_size=2)
+    log.step(1, 0.25, **STEP)
+    log.epoch(4, 1, train_loss=1.25, val_top1=50.0)
+    log.close()
+    start, step, epoch = read(tmp_path)
+    assert start.pop("time") > 1.7e9
+    assert start == {"kind": "start", "step": 0, "epoch": 0.0, "world_size": 2}
+    assert step["kind"] == "step"
+    assert {**STEP, "step": 1, "epoch": 0.25}.items() <= step.items()
+    assert epoch["train_loss"] == 1.25
+    assert epoch["val_top1"] == 50.0
+
+
+def test_only_rank_0_writes(cfg, tmp_path):
+    log = RunLog(cfg, Progress(), 8, enabled=False)
+    log.step(1, 0.25, **STEP)
+    log.epoch(4, 1, train_loss=1.0)
+    log.advance()
+    log.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_resumed_run_drops_what_it_does_again(tmp_path):
+    path = tmp_path / "log.jsonl"
+    lines = [
+        {"kind": "start", "step": 0, "epoch": 0},
+        {"kind": "step", "step": 3, "epoch": 0.75},
+        {"kind": "step", "step": 4, "epoch": 1.0},
+        {"kind": "epoch", "step": 4, "epoch": 1},
+        {"kind": "step", "step": 5, "epoch": 1.25},
+        {"kind": "stop", "step": 5, "epoch": 1.25},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    path.write_text(text + '{"kind": "step", "ste')
+    drop_lines_after(path, Progress(epoch=0, samples=16, step=4))  # epoch 1 is not validated yet
+    kept = [(line["kind"], line["step"]) for line in read(tmp_path)]
+    assert kept == [("start", 0), ("step", 3), ("step", 4), ("stop", 5)]
+
+
+def test_a_log_that_is_all_true_is_left_alone(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"kind": "epoch", "step": 4, "epoch": 1}\n')
+    before = path.stat().st_ino
+    drop_lines_after(path, Progress(epoch=1, step=4))
+    assert path.stat().st_ino == before
+    drop_lines_after(tmp_path / "nowhere", Progress())
+
+
+def test_numbers_go_to_tensorboard_if_asked(cfg, tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    cfg = load_config(None, ["OUTPUT_DIR", str(tmp_path), "TENSORBOARD.ENABLE", "True"])
+    log = RunLog(cfg, Progress(), 8, enabled=True)
+    log.step(1, 0.25, **STEP)
+    log.close()
+    written = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert written.Scalars("step/loss")[0].value == pytest.approx(1.5)
