@@ -1,0 +1,57 @@
+"""The table of published models, its parameters and multiply-adds computed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import torch
+
+from mvit_video.benchmark.flops import count_multiply_adds
+from mvit_video.models import REGISTRY
+from mvit_video.weights.zoo import ZOO, Published
+
+_HEAD = (
+    "| model | data | parameters | G multiply-adds x crops x clips | top-1 | top-5 | config | source, weights |\n"
+    "|---|---|---|---|---|---|---|---|"
+)
+
+
+def zoo_table() -> str:
+    """Markdown, one line per published model."""
+    return "\n".join([_HEAD, *(_line(entry) for entry in ZOO)])
+
+
+def sizes(entry: Published) -> tuple[int, int]:
+    """(parameters, multiply-adds of one view) of a published model."""
+    return _sizes(entry.preset, entry.num_classes)
+
+
+@cache
+def _sizes(preset: str, num_classes: int) -> tuple[int, int]:
+    family = next(family for family in REGISTRY.values() if preset in family.presets)
+    spec = replace(family.presets[preset], num_classes=num_classes)
+    with torch.device("meta"):
+        model = family.model(spec)
+    clip = (1, spec.in_channels, spec.num_frames, spec.crop_size, spec.crop_size)
+    return sum(p.numel() for p in model.parameters()), count_multiply_adds(model, clip)
+
+
+def _line(entry: Published) -> str:
+    parameters, multiply_adds = sizes(entry)
+    work = f"{multiply_adds / 1e9:.{2 if multiply_adds < 1e11 else 0}f}"
+    views = f" x {entry.views.replace('x', ' x ')}" if entry.views else ""
+    top1, top5 = (str(score) if score else "" for score in (entry.top1, entry.top5))
+    config = f"[{entry.config.removeprefix('configs/')}]({entry.config})" if entry.config else ""
+    weights = f"[{entry.source}]({entry.url})" if entry.url else entry.source
+    cells = (
+        entry.name,
+        entry.dataset,
+        f"{parameters / 1e6:.1f} M",
+        work + views,
+        top1,
+        top5,
+        config,
+        weights,
+    )
+    return f"| {' | '.join(cells)} |"

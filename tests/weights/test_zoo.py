@@ -1,0 +1,86 @@
+"""The zoo's computed columns agree with what was measured and published."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from urllib.parse import urlparse
+
+import pytest
+import torch
+
+from mvit_video import build_model, load_config
+from mvit_video.benchmark.zoo import sizes, zoo_table
+from mvit_video.models import REGISTRY
+from mvit_video.weights.zoo import ZOO, Published, weights_url
+
+# ../shared/reference/mvit.md 1.9: exact parameters, and multiply-adds in 10^9 as measured.
+MEASURED = {
+    ("MVIT_B_16x4", 400): (36_610_672, 70.60),
+    ("MVIT_B_32x3", 400): (36_611_440, 169.96),
+    ("MVIT_B_64x3", 400): (36_612_976, 455.06),
+    ("MVIT_B24_32x3", 400): (53_115_280, 235.78),
+    ("MVIT_B24_32x3", 600): (53_269_080, None),
+    ("MVITv2_S_16x4", 400): (34_537_744, 64.22),
+    ("MVITv2_B_32x3", 400): (51_230_128, 224.47),
+    ("MVITv2_L_40x3", 400): (213_390_112, 2823.40),
+    ("MVITv2_S_16x4", 174): (34_363_950, None),
+    ("MVITv2_B_32x3", 174): (51_056_334, None),
+    ("MVITv2_L_40x3", 174): (213_129_534, 2823.40),
+    ("MASKFEAT_S_16x4", 400): (36_475_120, 71.16),
+    ("MASKFEAT_L_16x4", 400): (217_578_064, 376.82),
+    ("VIT_B_16x4", 400): (86_702_224, 180.49),
+    ("IN1K_MVIT_B", 1000): (36_982_600, 7.81),
+    ("IN1K_MVITv2_T", 1000): (24_173_320, 4.68),
+    ("IN1K_MVITv2_S", 1000): (34_870_216, 6.96),
+}
+
+
+def _name(entry: Published) -> str:
+    return f"{entry.preset}-{entry.dataset}-{entry.source}"
+
+
+@pytest.mark.parametrize("entry", ZOO, ids=_name)
+def test_sizes_agree_with_measurement_and_publication(entry: Published) -> None:
+    parameters, multiply_adds = sizes(entry)
+    exact, work = MEASURED.get((entry.preset, entry.num_classes), (None, None))
+    if exact:
+        assert parameters == exact
+    if work:
+        assert multiply_adds / 1e9 == pytest.approx(work, abs=0.006)
+    if entry.published_parameters:
+        assert parameters / 1e6 == pytest.approx(entry.published_parameters, rel=0.02)
+    if entry.published_multiply_adds:
+        assert multiply_adds / 1e9 == pytest.approx(entry.published_multiply_adds, rel=0.04)
+
+
+@pytest.mark.parametrize("entry", [e for e in ZOO if e.config], ids=_name)
+def test_the_config_builds_the_model_of_the_zoo(entry: Published) -> None:
+    cfg = load_config(entry.config)
+    with torch.device("meta"):
+        model = build_model(cfg)
+    preset = REGISTRY["MViT"].presets[entry.preset]
+    same = replace(
+        preset,
+        num_classes=entry.num_classes,
+        drop_path_rate=model.spec.drop_path_rate,
+        dropout_rate=model.spec.dropout_rate,
+        act_checkpoint=model.spec.act_checkpoint,
+    )
+    assert model.spec == same
+    if entry.views:
+        crops, clips = map(int, entry.views.split("x"))
+        assert (crops, clips) == (cfg.TEST.NUM_SPATIAL_CROPS, cfg.TEST.NUM_ENSEMBLE_VIEWS)
+
+
+def test_addresses_are_addresses_and_the_first_is_found() -> None:
+    urls = [entry.url for entry in ZOO if entry.url]
+    assert len(set(urls)) == len(urls)
+    assert all(urlparse(url).scheme == "https" for url in urls)
+    assert weights_url("MVITv2_S_16x4").endswith("MViTv2_S_16x4_k400_f302660347.pyth")
+    assert weights_url("VIT_B_16x4") == ""
+
+
+def test_the_table_has_a_line_for_each() -> None:
+    lines = zoo_table().splitlines()
+    assert len(lines) == len(ZOO) + 2
+    assert any("| 34.5 M | 64.22 x 1 x 5 | 81.0 | 94.6 |" in line for line in lines)
