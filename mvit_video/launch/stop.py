@@ -52,7 +52,7 @@ class StopFlag:
 
 @contextlib.contextmanager
 def signals_held_back() -> Iterator[None]:
-    """Signals wait outside until the block ends. Processes started inside begin with them held back too."""
+    """Processes started inside begin with the signals held back, until they `let_signals_in`."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
