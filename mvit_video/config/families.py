@@ -25,7 +25,7 @@ def _section(meaning: str, variants: tuple[str, ...], own: dict[str, Key]) -> Se
         ),
         "DEPTHWISE_TIME": Key(
             "taps",
-            "Depthwise convolutions along time: 3 taps after the spatial kernel, one full 3D kernel (several times slower to train), or none.",
+            "Depthwise convolutions along time: 3 taps after the spatial kernel, one full 3D kernel (more parameters, slower to train), or none.",
             ("taps", "full", "none"),
         ),
         "TEMPORAL_POSITION": Key(
@@ -45,7 +45,7 @@ FAMILY_SECTIONS: dict[str, Section] = {
         ("DUALVIT_S", "DUALVIT_B", "DUALVIT_L", "DUALVIT_TINY"),
         {
             "SEMANTIC_POOL_T": Key(
-                2, "Time steps that a semantic token is pooled over; 1 costs about 30 % more."
+                2, "Time steps that a semantic token is pooled over; 1 costs about a quarter more."
             ),
             "AUX_HEAD": Key(
                 False,

@@ -125,32 +125,54 @@ class MPViT(InflatedModel):
 
 
 class Stage(nn.Module):
-    """Multi-scale patch embedding, then the paths and the local branch side by side, joined by one
-    linear layer.
+    """Multi-scale patch embedding; the transformer paths and the local convolution branch side by
+    side; their interaction.
     """
 
     def __init__(self, spec: MPViTSpec, index: int, drop_paths: list[float]) -> None:
         super().__init__()
         width, paths = spec.widths[index], spec.paths[index]
         out_width = spec.widths[min(index + 1, len(spec.widths) - 1)]
-        self.embed = nn.ModuleList(
-            PatchEmbed(spec, width, stride=2 if index > 0 and scale == 0 else 1)
-            for scale in range(paths)
-        )
+        self.embed = MultiScaleEmbedding(spec, width, paths, stride=2 if index else 1)
         self.local = LocalBranch(spec, width)
-        self.paths = nn.ModuleList(Path(spec, width, drop_paths) for _ in range(paths))
-        self.join = ConvNorm(
-            nn.Linear(width * (paths + 1), out_width, bias=False), out_width, nn.Hardswish()
-        )
+        self.paths = nn.ModuleList(TransformerPath(spec, width, drop_paths) for _ in range(paths))
+        self.join = GlobalLocalInteraction(paths + 1, width, out_width)
 
     def forward(self, cube: Tensor) -> Tensor:
-        scales = []
-        for embed in self.embed:
+        scales = self.embed(cube)
+        local = self.local(scales[0])
+        paths = [path(scale) for path, scale in zip(self.paths, scales, strict=True)]
+        return self.join([local, *paths])
+
+
+class MultiScaleEmbedding(nn.ModuleList):
+    """A chain of embeddings, the first of which may halve the cube: one cube per scale, all of one
+    size.
+    """
+
+    def __init__(self, spec: MPViTSpec, width: int, scales: int, stride: int) -> None:
+        strides = [stride] + [1] * (scales - 1)
+        super().__init__(PatchEmbed(spec, width, stride) for stride in strides)
+
+    def forward(self, cube: Tensor) -> list[Tensor]:
+        cubes = []
+        for embed in self:
             cube = embed(cube)
-            scales.append(cube)
-        branches = [self.local(scales[0])]
-        branches += [path(scale) for path, scale in zip(self.paths, scales, strict=True)]
-        return self.join(torch.cat(branches, dim=-1))
+            cubes.append(cube)
+        return cubes
+
+
+class GlobalLocalInteraction(ConvNorm):
+    """Global-to-local feature interaction: a 1 x 1 convolution over all branches' channels, which
+    also gives the next stage's width.
+    """
+
+    def __init__(self, branches: int, width: int, out_width: int) -> None:
+        join = nn.Linear(branches * width, out_width, bias=False)
+        super().__init__(join, out_width, nn.Hardswish())
+
+    def forward(self, branches: list[Tensor]) -> Tensor:
+        return super().forward(torch.cat(branches, dim=-1))
 
 
 class PatchEmbed(nn.Module):
@@ -180,7 +202,7 @@ class LocalBranch(nn.Module):
         return cube + self.layers(cube)
 
 
-class Path(nn.Module):
+class TransformerPath(nn.Module):
     """The transformer of one scale. Its layers share one convolutional position encoding and one
     relative one.
     """

@@ -10,8 +10,13 @@ import torch
 import torch.nn.functional as F
 
 from mvit_video.errors import InputError
-from mvit_video.models.mpvit import FactorisedAttention, LocalBranch, RelativePosition, Stage
-from mvit_video.models.mpvit import Path as TokenPath
+from mvit_video.models.mpvit import (
+    FactorisedAttention,
+    LocalBranch,
+    RelativePosition,
+    Stage,
+    TransformerPath,
+)
 from mvit_video.weights import model_from_checkpoint
 from tests.models.inflation import build, difference, randomise, spec_of
 from tests.weights.seeded import seeded_input, seeded_state_dict
@@ -104,7 +109,7 @@ def test_the_local_branch_is_a_residual_bottleneck_of_full_width():
 
 
 def test_layers_of_a_path_share_one_position_encoding_of_each_kind():
-    path = TokenPath(spec_of("MPVIT_TINY", image=True), 16, [0.0, 0.0, 0.0])
+    path = TransformerPath(spec_of("MPVIT_TINY", image=True), 16, [0.0, 0.0, 0.0])
     encodings = [key for key in path.state_dict() if key.startswith(("position", "relative"))]
     assert len(encodings) == 2 + 2 * 2
     path = randomise(path)
