@@ -125,6 +125,20 @@ def read_training_checkpoint(path: Path) -> dict[str, Any]:
     return saved
 
 
+def differences(a: Any, b: Any, where: str = "") -> list[str]:
+    """Names of the values that differ, be it in one bit, between two checkpoints or parts of them."""
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        return [name for key in a for name in differences(a[key], b[key], f"{where}.{key}")]
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        pairs = enumerate(zip(a, b, strict=True))
+        return [name for i, pair in pairs for name in differences(*pair, f"{where}.{i}")]
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        same = a.dtype == b.dtype and torch.equal(a, b)
+    else:
+        same = type(a) is type(b) and a == b
+    return [] if same else [where.removeprefix(".")]
+
+
 def remove_leftovers(folder: Path) -> None:
     """Removes what a killed run left half written. On one rank only, before training."""
     for path in folder.glob(".*.pt.tmp"):

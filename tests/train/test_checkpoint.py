@@ -13,6 +13,7 @@ from mvit_video.train.checkpoint import (
     BEST,
     FORMAT,
     checkpoint_files,
+    differences,
     find_newest_checkpoint,
     keep_as_best,
     read_training_checkpoint,
@@ -157,3 +158,13 @@ def test_leftovers_of_a_killed_run_are_removed(tmp_path):
     remove_leftovers(tmp_path)
     assert os.listdir(tmp_path) == [path.name]
     remove_leftovers(tmp_path / "nowhere")
+
+
+def test_a_difference_of_one_bit_is_found_by_name():
+    a, b = state(1), state(1)
+    assert differences(a, b) == []
+    b["model"]["weight"][3, 5] = torch.nextafter(torch.tensor(1.0), torch.tensor(2.0))
+    b["optimizer"]["state"][0]["step"] = torch.tensor(1.0, dtype=torch.float64)
+    assert differences(a, b) == ["model.weight", "optimizer.state.0.step"]
+    del b["model"]["weight"]
+    assert "model" in differences(a, b)

@@ -13,6 +13,7 @@ import torch
 from mvit_video.train.checkpoint import (
     checkpoint_files,
     checkpoints_folder,
+    differences,
     read_training_checkpoint,
 )
 from tests.run_processes import Run, last_step, log_lines
@@ -22,20 +23,6 @@ def final_state(output: Path) -> dict[str, Any]:
     """All that must have the same bits: weights, averaged weights, optimiser, position, sums of the log."""
     saved = read_training_checkpoint(checkpoint_files(checkpoints_folder(output))[-1])
     return {key: saved[key] for key in ("model", "ema", "optimizer", "scaler", "progress")}
-
-
-def differences(a: Any, b: Any, where: str = "") -> list[str]:
-    """Names of the values that differ in a single bit."""
-    if isinstance(a, torch.Tensor):
-        same = a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
-        return [] if same else [where]
-    if isinstance(a, dict):
-        assert a.keys() == b.keys()
-        return [name for key in a for name in differences(a[key], b[key], f"{where}.{key}")]
-    if isinstance(a, list):
-        assert len(a) == len(b)
-        return [name for i in range(len(a)) for name in differences(a[i], b[i], f"{where}.{i}")]
-    return [] if a == b else [where]
 
 
 def run_through(words: list[str], ranks: int = 1) -> Path:
