@@ -11,6 +11,7 @@ from mvit_video.benchmark.flops import count_multiply_adds
 from mvit_video.models import REGISTRY
 from mvit_video.weights.zoo import ZOO, Published
 
+HEADER = "# Published: "
 _HEAD = (
     "| model | data | parameters | G multiply-adds x crops x clips | top-1 | top-5 | config | source, weights |\n"
     "|---|---|---|---|---|---|---|---|"
@@ -37,21 +38,41 @@ def _sizes(preset: str, num_classes: int) -> tuple[int, int]:
     return sum(p.numel() for p in model.parameters()), count_multiply_adds(model, clip)
 
 
+def config_header(config: str) -> str:
+    """The comment that begins a shipped config: what was published for its model, one line per source."""
+    lines = [_header_line(entry) for entry in ZOO if entry.config == config]
+    return "".join(f"{HEADER}{line}\n" for line in lines)
+
+
+def _header_line(entry: Published) -> str:
+    parameters, multiply_adds = sizes(entry)
+    views = f" with {entry.views.replace('x', ' x ')} crops x clips" if entry.views else ""
+    scores = " / ".join(str(score) for score in (entry.top1, entry.top5) if score)
+    weights = f": {entry.url}" if entry.url else ""
+    return (
+        f"{entry.name} on {entry.dataset}, {parameters / 1e6:.1f} M parameters, {_work(multiply_adds)} G multiply-adds"
+        f", {scores} %{views}, {entry.source}{weights}"
+    )
+
+
+def _work(multiply_adds: int) -> str:
+    """In 10^9, to four digits or so."""
+    return f"{multiply_adds / 1e9:.{2 if multiply_adds < 1e11 else 0}f}"
+
+
 def _line(entry: Published) -> str:
     parameters, multiply_adds = sizes(entry)
-    work = f"{multiply_adds / 1e9:.{2 if multiply_adds < 1e11 else 0}f}"
     views = f" x {entry.views.replace('x', ' x ')}" if entry.views else ""
     top1, top5 = (str(score) if score else "" for score in (entry.top1, entry.top5))
     config = f"[{entry.config.removeprefix('configs/')}]({entry.config})" if entry.config else ""
-    weights = f"[{entry.source}]({entry.url})" if entry.url else entry.source
     cells = (
         entry.name,
         entry.dataset,
         f"{parameters / 1e6:.1f} M",
-        work + views,
+        _work(multiply_adds) + views,
         top1,
         top5,
         config,
-        weights,
+        f"[{entry.source}]({entry.url})" if entry.url else entry.source,
     )
     return f"| {' | '.join(cells)} |"

@@ -310,6 +310,10 @@ SECTIONS: dict[str, Section] = {
             "AUTO_RESUME": Key(
                 True, "Go on from the newest checkpoint in OUTPUT_DIR if there is one."
             ),
+            "CHECKPOINT_ALLOW": Key(
+                [],
+                "Regular expressions of tensors that CHECKPOINT_FILE_PATH may lack, or have beyond the model's, such as a pre-training's decoder.",
+            ),
             "LINEAR_PROBE": Key(
                 False,
                 "Train the head alone; all else is frozen, as it is evaluated. For TRAIN.CHECKPOINT_FILE_PATH's weights.",

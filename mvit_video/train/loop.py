@@ -217,7 +217,13 @@ class Trainer:
         if path is not None:
             self._resume(path)
         elif self.cfg.TRAIN.CHECKPOINT_FILE_PATH:
-            report = load_weights(self.updater.model, self.cfg.TRAIN.CHECKPOINT_FILE_PATH)
+            allowed = self.cfg.TRAIN.CHECKPOINT_ALLOW
+            report = load_weights(
+                self.updater.model,
+                self.cfg.TRAIN.CHECKPOINT_FILE_PATH,
+                allow_missing=allowed,
+                allow_unexpected=allowed,
+            )
             _log.info("starting from %s", report)
         if self.world.is_main:
             write_config(self.cfg)

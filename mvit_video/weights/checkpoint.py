@@ -97,6 +97,8 @@ def _find_tensors(saved: Any, name: str) -> dict[str, Tensor]:
     for key in _WRAPPERS:
         inner = saved.get(key)
         if isinstance(inner, Mapping) and inner:
+            if any(isinstance(inner.get(wrapper), Mapping) for wrapper in _WRAPPERS):
+                return _find_tensors(inner, name)  # wrapped twice, as some fine-tuning code does
             others = sorted(k for k, value in inner.items() if not isinstance(value, Tensor))
             if others:
                 raise InputError(f"{name}: under {key!r}, {others[0]!r} is no tensor")

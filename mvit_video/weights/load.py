@@ -177,8 +177,8 @@ class _Fit:
         raise InputError(
             f"{self.checkpoint.source} ({self.checkpoint.dialect}) does not fit the model, nothing was loaded: "
             + "; ".join(problems)
-            + ". Take the config these weights were trained with, or model_from_checkpoint, which builds what "
-            "the file holds"
+            + ". Take the config these weights were trained with; or allow what may differ by name "
+            "(TRAIN.CHECKPOINT_ALLOW)"
         )
 
     def _architectures(self) -> list[str]:

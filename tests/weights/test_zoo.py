@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from mvit_video import build_model, load_config
-from mvit_video.benchmark.zoo import sizes, zoo_table
+from mvit_video.benchmark.zoo import config_header, sizes, zoo_table
 from mvit_video.models import REGISTRY
+from mvit_video.resources import configs_dir
 from mvit_video.weights.zoo import ZOO, Published, weights_url
 
 # ../shared/reference/mvit.md 1.9: exact parameters, and multiply-adds in 10^9 as measured.
@@ -84,3 +85,9 @@ def test_the_table_has_a_line_for_each() -> None:
     lines = zoo_table().splitlines()
     assert len(lines) == len(ZOO) + 2
     assert any("| 34.5 M | 64.22 x 1 x 5 | 81.0 | 94.6 |" in line for line in lines)
+
+
+@pytest.mark.parametrize("config", sorted({entry.config for entry in ZOO if entry.config}))
+def test_a_configs_head_says_what_was_published(config: str) -> None:
+    text = (configs_dir().parent / config).read_text(encoding="utf-8")
+    assert text.startswith(config_header(config)), "python tools/zoo.py --write"
