@@ -27,6 +27,21 @@ def test_published_logits_come_out():
         assert difference(logits, torch.tensor(run["logits"])) < 2e-6
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": {f"module.{key}": t for key, t in state.items()}, "epoch": 3},
+        lambda state: {"model": {"state_dict": state}},
+        lambda state: {k: t for k, t in state.items() if not k.endswith("num_batches_tracked")},
+    ],
+    ids=["timm", "twice", "no counters"],
+)
+def test_wrapped_and_incomplete_files_are_understood(wrap):
+    state = seeded_state_dict(FIXTURE["state_dict"])
+    model = model_from_checkpoint(wrap(state))
+    assert torch.equal(model.head.weight, state["head.weight"])
+
+
 @pytest.mark.parametrize("size", [(112, 112), (240, 240), (256, 340), (32, 57)])
 def test_sizes_that_the_public_code_refuses_run(size):
     model = build_random("CLOFORMER_XXS", image=True).float()
