@@ -1,6 +1,6 @@
 """Shows that a run which is killed again and again ends with the bits of one that is not.
 
-    python tools/kill_and_resume.py --cfg configs/demo/MVIT_XS_8x4.yaml --kills 10 SOLVER.MAX_EPOCH 2 OUTPUT_DIR output/kill
+    python tools/kill_and_resume.py --cfg configs/demo/MVIT_XS_8x4.yaml --kills 10 OUTPUT_DIR output/kill
 
 Trains twice: once undisturbed, and once killed with SIGKILL in the middle of random steps and started again each time.
 Then compares weights, averaged weights, optimiser and position of the last checkpoints, bit for bit.

@@ -61,7 +61,7 @@ def spawn(cfg: CfgNode, size: int) -> int:
     """
     store = dist.TCPStore(_HOST, 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("spawn")
-    # The parts of torch that are written in C++ tell their errors only: DDP warns every rank of a choice made on purpose.
+    # torch's C++ parts tell their errors only: DDP would warn in every rank of a choice made on purpose.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     ranks: list[BaseProcess] = []
     pipes: list[Connection] = []
