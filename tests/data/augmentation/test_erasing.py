@@ -52,6 +52,12 @@ def test_pixel_mode_fills_one_box_with_fresh_noise_in_each_frame() -> None:
     assert (clip == 9).all()  # nothing outside of the box
 
 
+def test_two_boxes_have_noise_of_their_own() -> None:
+    clip = torch.zeros(3, 2, 20, 20)
+    erase(clip, ((0, 0, 8, 8), (10, 10, 8, 8)), "pixel", key=7)
+    assert not torch.equal(clip[..., :8, :8], clip[..., 10:18, 10:18])
+
+
 def test_rand_and_const_modes() -> None:
     clip = torch.full((3, 8, 40, 50), 9.0)
     erase(clip, ((5, 6, 20, 30),), "rand", key=7)
