@@ -1,0 +1,88 @@
+"""Submitting to the cluster as a person does, and looking at what became of the jobs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.conftest import REPOSITORY
+
+SUBMIT = REPOSITORY / "tools" / "submit.py"
+_ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE"}
+_TIMEOUT = 150.0
+
+
+class Cluster:
+    """Jobs of one test session."""
+
+    def __init__(self) -> None:
+        self.jobs: list[str] = []
+
+    def submit(self, *words: str, expect: int = 0) -> Submitted:
+        """Runs tools/submit.py."""
+        done = subprocess.run(
+            [sys.executable, str(SUBMIT), *words],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"},
+        )
+        assert done.returncode == expect, done.stdout + done.stderr
+        submitted = Submitted(done.stdout, done.stderr)
+        self.jobs += submitted.jobs
+        return submitted
+
+    def state(self, job: str) -> str:
+        """Of a job or array element, as the controller tells it."""
+        shown = call("scontrol", "-o", "show", "job", job)
+        return re.search(r"JobState=(\w+)", shown)[1]
+
+    def restarts(self, job: str) -> int:
+        """How often it was requeued."""
+        return int(re.search(r"Restarts=(\d+)", call("scontrol", "-o", "show", "job", job))[1])
+
+    def wait(self, job: str, seconds: float = _TIMEOUT) -> str:
+        """Until a job has ended; returns its state."""
+        self.wait_until(lambda: self.state(job) in _ENDED, job, seconds)
+        return self.state(job)
+
+    def wait_until(
+        self, condition: Callable[[], bool], what: str, seconds: float = _TIMEOUT
+    ) -> None:
+        """Looks twice a second."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"{what}\n{call('squeue', '-a')}"
+            time.sleep(0.5)
+
+    def cancel_all(self) -> None:
+        if self.jobs:
+            subprocess.run(["scancel", *self.jobs], capture_output=True)
+
+
+class Submitted:
+    """What tools/submit.py has told."""
+
+    def __init__(self, out: str, err: str) -> None:
+        self.out, self.err = out, err
+        self.jobs: list[str] = re.findall(r"^job (\d+)", out, re.MULTILINE)
+
+
+def call(*command: str) -> str:
+    """Output of a command that must succeed."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+def logs(folder: Path, job: str) -> str:
+    """All that a job's tasks have written."""
+    return "\n".join(path.read_text() for path in _sorted(folder.glob(f"{job}*/*.out")))
+
+
+def _sorted(paths: Sequence[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: path.name)

@@ -1,0 +1,83 @@
+"""A real Slurm cluster, which `bash tests/slurm/start_slurm.sh` starts; without one these tests are skipped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.cluster import Cluster
+from tests.tiny_run import TINY_RUN, overrides, write_dataset
+
+_IDLE = {"idle", "mix", "alloc"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test here needs the cluster."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.slurm)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The cluster, with two nodes; everything the tests submit is cancelled at the end."""
+    found = _nodes()
+    if len(found) < 2:
+        reason = "no Slurm cluster of two nodes here: bash tests/slurm/start_slurm.sh starts one"
+        if os.environ.get("REQUIRE_SLURM"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    running = Cluster()
+    yield running
+    running.cancel_all()
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory) -> dict[str, str]:
+    """Keys that name 24 training videos, 4 for validation and 7 for the test."""
+    return write_dataset(tmp_path_factory.mktemp("videos"), num_train=24, num_test=7)
+
+
+@pytest.fixture
+def words(dataset, tmp_path):
+    """From changed keys to the keys and values of a run: 2 epochs of 3 updates, with loader workers alive."""
+
+    def make(output: str = "run", **changes: object) -> list[str]:
+        keys = {
+            **TINY_RUN,
+            **dataset,
+            "DATA.READER": "pyav",
+            "DATA_LOADER.NUM_WORKERS": 1,
+            "MODEL.DROPOUT_RATE": 0.3,
+            "TRAIN.BATCH_SIZE": 8,
+            "TRAIN.CHECKPOINT_STEPS": 2,
+            "TRAIN.EVAL_PERIOD": 0,
+            "LOG_PERIOD": 1,
+            "OUTPUT_DIR": str(tmp_path / output),
+            **{name.replace("__", "."): value for name, value in changes.items()},
+        }
+        return overrides(keys)
+
+    return make
+
+
+def _nodes() -> set[str]:
+    """Nodes that can take jobs."""
+    if shutil.which("sinfo") is None:
+        return set()
+    shown = subprocess.run(
+        ["sinfo", "-h", "-N", "-o", "%N %t"], capture_output=True, text=True, timeout=20
+    )
+    lines = [line.split() for line in shown.stdout.splitlines()]
+    return {name for name, state in lines if state in _IDLE}
+
+
+def pytest_report_header() -> str:
+    return f"slurm: {sorted(_nodes()) or 'none'} for {sys.executable}"
