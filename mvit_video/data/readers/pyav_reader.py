@@ -176,7 +176,11 @@ class Video:
         if self._stream.disposition & av.stream.Disposition.attached_pic:
             raise VideoError(self.path, "has no video stream but a cover picture")
         self._decoder = self._stream.codec_context
-        self._decoder.thread_count = 1
+        if self._decoder is None:
+            raise VideoError(self.path, "is coded in a way that this FFmpeg cannot decode")
+        self._decoder.thread_count = (
+            1  # more only helps where no other process is waiting for a core
+        )
 
     def _fps(self) -> float:
         """The average rate that the header states, unless the packets' times say otherwise."""

@@ -61,6 +61,7 @@ def bad_files(folder: Path, good: Path) -> dict[str, str]:
         "zeros.mp4": (bytes(5000), "Invalid data"),
         "list.mp4": (f"ffconcat version 1.0\nfile {good.name}\n".encode(), "list"),
         "list.m3u8": (b"#EXTM3U\n#EXTINF:9,\nhttp://192.0.2.1/x.ts\n#EXT-X-ENDLIST\n", ""),
+        "unknown.mp4": (good.read_bytes().replace(b"avc1", b"zzzz"), "cannot decode"),
         "half.mp4": (good.read_bytes()[:2000], "Invalid data"),
     }
     for name, (data, word) in contents.items():

@@ -28,7 +28,14 @@ ORDINARY = [
 
 COUNTED = [
     *("closed.flv", "closed.ts", "closed.avi", "closed.h264", "phantom.mp4", "hidden_vp8.webm"),
-    *("superframe_vp9.webm", "mpeg4_b.avi", "packed.avi", "latin1_tags.avi", "mpeg2.mpg"),
+    *(
+        "superframe_vp9.webm",
+        "mpeg4_b.avi",
+        "packed.avi",
+        "placeholder.avi",
+        "latin1_tags.avi",
+        "mpeg2.mpg",
+    ),
     *("mpeg2.ts", "motion_jpeg.avi", "lossless.mkv"),
 ]
 """The videos whose packets do not prove which frame is which."""

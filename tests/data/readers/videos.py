@@ -186,6 +186,22 @@ def superframe_vp9(path: Path) -> list[int]:
     return write(path, codec="libvpx-vp9", options=_vpx(**{"cpu-used": 8}), change=join)
 
 
+PLACEHOLDER = b"\0\0\1\xb6" + bytes([0b01_0_1_0000, 0b0_1_0_01111])
+"""A "not coded" MPEG-4 picture, which shows nothing."""
+
+
+def placeholder_mpeg4(path: Path) -> list[int]:
+    """A placeholder between frames 20 and 21."""
+
+    def insert(packets: list[av.Packet]) -> list[av.Packet]:
+        packets.insert(21, _like(packets[20], PLACEHOLDER, key=False))
+        for when, packet in enumerate(packets):
+            packet.pts = packet.dts = when
+        return packets
+
+    return write(path, codec="mpeg4", options=_mpeg4(0), change=insert)
+
+
 def packed_mpeg4(path: Path) -> list[int]:
     """B pictures packed behind the one they were predicted from, a placeholder in their own place (DivX, HMDB51)."""
 
@@ -197,9 +213,8 @@ def packed_mpeg4(path: Path) -> list[int]:
         k = 1
         while k < len(data):
             if k + 1 < len(data) and data[k + 1][4] >> 6 == 2:  # the next one is a B picture
-                placeholder = b"\0\0\1\xb6" + bytes([0b01_0_1_0000, 0b0000_1_0_11])
                 out.append(_like(packets[k], data[k] + data[k + 1]))
-                out.append(_like(packets[k + 1], placeholder, key=False))
+                out.append(_like(packets[k + 1], PLACEHOLDER, key=False))
                 k += 2
             else:
                 out.append(_like(packets[k], data[k]))
@@ -307,6 +322,7 @@ VIDEOS: dict[str, Callable[[Path], list[int]]] = {
     "mpeg4_b.avi": partial(write, codec="mpeg4", options=_mpeg4(2)),
     "mpeg4_b.mp4": partial(write, codec="mpeg4", options=_mpeg4(2)),
     "packed.avi": packed_mpeg4,
+    "placeholder.avi": placeholder_mpeg4,
     "over_reported.avi": over_reported_avi,
     "latin1_tags.avi": latin1_tags,
     "hevc.mp4": partial(
