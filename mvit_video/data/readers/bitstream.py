@@ -31,19 +31,29 @@ class Glance(NamedTuple):
     geometry: bytes = b""
 
 
+UNKNOWN = Glance(False, False)
+
 Inspector = Callable[[bytes], Glance]
 
 
-def inspector(codec: str, container: str, extradata: bytes) -> Inspector | None:
-    """The function that glances at packets of this codec, or None where there is none."""
+def inspector(codec: str, container: str, extradata: bytes) -> Inspector:
+    """The function that glances at packets of this codec; it recognises nothing where there is none for the codec."""
+    inspect: Inspector | None = {"vp8": _vp8, "vp9": _vp9, "av1": _av1}.get(codec)
     if codec == "h264" and extradata[:1] == b"\1" and len(extradata) > 4:
-        return partial(_h264, length_bytes=(extradata[4] & 3) + 1)
+        inspect = partial(_h264, length_bytes=(extradata[4] & 3) + 1)
     if codec == "hevc" and extradata[:1] == b"\1" and len(extradata) > 21:
-        return partial(_hevc, length_bytes=(extradata[21] & 3) + 1)
+        inspect = partial(_hevc, length_bytes=(extradata[21] & 3) + 1)
     if codec == "mpeg4":
         # AVI has decoding order only, so with B pictures it does not say which picture is shown when.
-        return partial(_mpeg4, reordering=container != "avi")
-    return {"vp8": _vp8, "vp9": _vp9, "av1": _av1}.get(codec)
+        inspect = partial(_mpeg4, reordering=container != "avi")
+
+    def glance(data: bytes) -> Glance:
+        try:
+            return inspect(data) if inspect else UNKNOWN
+        except IndexError:  # the packet ends within its own header
+            return UNKNOWN
+
+    return glance
 
 
 def stated_geometry(codec: str, extradata: bytes) -> bytes:
@@ -115,7 +125,7 @@ def _mpeg4(data: bytes, reordering: bool) -> Glance:
     at = data.find(b"\0\0\1\xb6")
     # A picture of 19 bytes or fewer may be a "not coded" placeholder, which shows nothing.
     if at < 0 or len(data) - at <= 19 or data.find(b"\0\0\1\xb6", at + 4) >= 0:
-        return Glance(False, False)
+        return UNKNOWN
     kind = data[at + 4] >> 6  # 0 intra, 1 predicted, 2 bidirectional, 3 sprite
     return Glance(reordering or kind != 2, entry=kind == 0, reference=kind != 2)
 
@@ -133,7 +143,7 @@ def _vp9(data: bytes) -> Glance:
     for frame in frames:
         bits = frame[0] << 1 if frame[0] & 0x30 == 0x30 else frame[0]  # profile 3 has one bit more
         if frame[0] >> 6 != 0b10 or (len(frame) < 2 and not bits & 8):
-            return Glance(False, False)
+            return UNKNOWN
         if bits & 8:  # show_existing_frame
             shown += 1
             continue

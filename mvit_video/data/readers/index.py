@@ -9,6 +9,7 @@ where one is missing, `Index.doubt` says which, and the frames have to be decode
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -85,6 +86,17 @@ class Index:
         return runs
 
 
+def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
+    """The packets of a stream, from where the container stands to its end."""
+    while True:
+        try:
+            yield from (packet for packet in container.demux(stream) if packet.size)
+            return
+        except IndexError:
+            # A packet of a stream that begins in the middle of the file, which PyAV does not know: pass over it.
+            continue
+
+
 def build_index(container: InputContainer, stream: VideoStream) -> tuple[Index, list[av.Packet]]:
     """Read all packets of a stream, decode none.
 
@@ -94,17 +106,15 @@ def build_index(container: InputContainer, stream: VideoStream) -> tuple[Index, 
     name = SEEKABLE.get(container.format.name, container.format.name)
     codec = stream.codec_context.codec.canonical_name
     extradata = bytes(stream.codec_context.extradata or b"")
-    inspect = inspector(codec, name, extradata) or (lambda data: Glance(False, False))
+    inspect = inspector(codec, name, extradata)
     packets: list[Packet] = []
     lead: list[av.Packet] = []
     cut = False
     try:
-        for packet in container.demux(stream):
+        for packet in packets_of(container, stream):
             if packet.is_corrupt:
                 cut = True
                 break
-            if packet.size == 0:
-                continue
             if not packets or (packets[-1].hidden and len(lead) == len(packets)):
                 lead.append(packet)
             glance = inspect(bytes(packet))

@@ -26,7 +26,7 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from mvit_video.data.readers.base import Frames, Size, SizeRequest, VideoInfo, settle
-from mvit_video.data.readers.index import build_index
+from mvit_video.data.readers.index import build_index, packets_of
 from mvit_video.errors import VideoError
 
 NOT_VIDEOS = ("tty", "concat", "hls", "dash")
@@ -202,9 +202,7 @@ class Video:
     def _packets(self) -> Iterator[av.Packet]:
         """The packets from here to the end, or to where the container cannot be read on."""
         try:
-            for packet in self._container.demux(self._stream):
-                if packet.size:
-                    yield packet
+            yield from packets_of(self._container, self._stream)
         except av.error.InvalidDataError:
             return
 

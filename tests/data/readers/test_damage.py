@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 
 from mvit_video.data.readers import make_reader
+from mvit_video.data.readers.decord_reader import why_not
+from mvit_video.data.readers.index import packets_of
+from mvit_video.data.readers.pyav_reader import open_video
 from mvit_video.errors import VideoError
 from tests.data.readers.sequential import sequential
 from tests.data.readers.videos import number_in
@@ -169,6 +172,16 @@ def test_of_a_file_that_was_cut_off_all_that_is_whole_can_be_read(name, share, f
         np.testing.assert_array_equal(frames, expected[: info.num_frames])
 
 
+def test_decord_does_not_get_a_file_that_ends_between_two_packets(folder, tmp_path):
+    with av.open(str(folder / "index_first.mp4")) as container:
+        packets = [p for p in container.demux(video=0) if p.size]
+    path = tmp_path / "cut.mp4"
+    path.write_bytes((folder / "index_first.mp4").read_bytes()[: packets[24].pos])
+    with open_video(path) as video:
+        assert video.info.num_frames == 24
+        assert why_not(video) == "missing packets"
+
+
 def test_a_damaged_frame_and_those_predicted_from_it_are_errors(folder, tmp_path, truth):
     path = str(damage(folder / "no_b.mp4", tmp_path, packet=20))  # a key frame every 12
     read, whole = make_reader("pyav").read, truth(folder / "no_b.mp4")
@@ -198,6 +211,25 @@ def test_of_a_counted_file_only_what_lies_before_the_damage_is_read(folder, tmp_
         np.testing.assert_array_equal(frames, truth(folder / "mpeg4_b.avi")[:12])
         with pytest.raises(VideoError, match="damaged"):
             make_reader(reader).read(path, [30])
+
+
+def test_a_stream_that_begins_in_the_middle_of_the_file_is_passed_over(folder):
+    class Container:
+        """As PyAV's: fails once, at a packet of a stream that it does not know, then goes on."""
+
+        def __init__(self, container):
+            self.container, self.failed = container, False
+
+        def demux(self, stream):
+            for k, packet in enumerate(self.container.demux(stream)):
+                yield packet
+                if k == 9 and not self.failed:
+                    self.failed = True
+                    raise IndexError("list index out of range")
+
+    with av.open(str(folder / "mpeg2.ts")) as container:
+        packets = list(packets_of(Container(container), container.streams.video[0]))
+    assert len(packets) == 40
 
 
 def test_a_picture_that_went_in_must_come_out(folder, monkeypatch):
