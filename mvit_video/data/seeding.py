@@ -38,7 +38,6 @@ def _generator(
     seed: int, stream: int, epoch: int, index: int = 0, draw: int = 0
 ) -> np.random.Generator:
     key = np.array([seed & _WORD, stream], dtype=np.uint64)
-    counter = np.array(
-        [0, draw, index, epoch], dtype=np.uint64
-    )  # the first word counts the blocks drawn
+    # Philox counts the blocks it has drawn in the first word.
+    counter = np.array([0, draw, index, epoch], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
