@@ -82,6 +82,7 @@ class _Worker(Generic[Job, Result]):
         self._process = self._context.Process(target=_serve, args=(theirs, self._work), daemon=True)
         self._process.start()
         theirs.close()
+        self.connection.recv()  # it has imported what it needs: that is not on the time of its first job
 
     def restart(self) -> None:
         """A new process in place of one that hangs or is dead."""
@@ -120,6 +121,7 @@ def _wait_for_news(workers: list[_Worker]) -> None:
 
 def _serve(connection: Connection, work: Callable[[Job], Result]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    connection.send("ready")
     while True:
         try:
             job = connection.recv()
