@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -78,6 +79,24 @@ def weights_of(spec: MViTSpec, seed: int = 0) -> dict[str, Tensor]:
     with torch.device("meta"):
         keys = [(key, tuple(t.shape)) for key, t in MViT(spec).state_dict().items()]
     return seeded_state_dict(keys, seed)
+
+
+def as_pytorchvideo(weights: dict[str, Tensor], repeated: bool = True) -> dict[str, Tensor]:
+    """Under pytorchvideo's names; `repeated` as its main branch, which registers every pool twice."""
+    theirs: dict[str, Tensor] = {}
+    for key, tensor in weights.items():
+        if ".qkv." in key:
+            names = [key.replace(".qkv.", f".{part}.") for part in "qkv"]
+            theirs |= dict(zip(names, tensor.chunk(3), strict=True))
+            continue
+        key = re.sub(r"^patch_embed\.proj", "patch_embed.patch_model", key)
+        key = re.sub(r"^(cls_token|pos_embed.*)$", r"cls_positional_encoding.\1", key)
+        key = re.sub(r"^norm\.", "norm_embed.", key)
+        theirs[key.replace("head.projection", "head.proj")] = tensor
+        pool = re.fullmatch(r"(.*\.attn)\.(pool|norm)_([qkv])\.(weight|bias)", key)
+        if pool and repeated:
+            theirs[f"{pool[1]}._attention_pool_{pool[3]}.{pool[2]}.{pool[4]}"] = tensor
+    return theirs
 
 
 def clip_for(spec: MViTSpec, num_frames: int | None = None) -> Tensor:

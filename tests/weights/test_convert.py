@@ -35,9 +35,8 @@ def test_there_and_back_gives_the_same_bits(name: str, to: str, tmp_path: Path) 
     convert(there, tmp_path / "back", "native")
     back = model_from_checkpoint(tmp_path / "back")
     assert back.spec == spec
-    assert all(
-        torch.equal(tensor, weights_of(spec)[key]) for key, tensor in back.state_dict().items()
-    )
+    weights = weights_of(spec)
+    assert all(torch.equal(tensor, weights[key]) for key, tensor in back.state_dict().items())
 
 
 @pytest.mark.parametrize("spec", [V1, V2, OLDER_V1], ids=["v1", "v2", "older v1"])
@@ -47,9 +46,8 @@ def test_to_torchvision_and_back_gives_the_same_bits(spec: MViTSpec, tmp_path: P
     assert there.dialect == "torchvision"
     back = model_from_checkpoint(there)
     assert back.spec == spec
-    assert all(
-        torch.equal(tensor, weights_of(spec)[key]) for key, tensor in back.state_dict().items()
-    )
+    weights = weights_of(spec)
+    assert all(torch.equal(tensor, weights[key]) for key, tensor in back.state_dict().items())
 
 
 def test_slowfast_gets_a_flat_stem_for_images(tmp_path: Path) -> None:

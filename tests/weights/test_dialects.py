@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,14 @@ from mvit_video.config import load_config
 from mvit_video.errors import InputError
 from mvit_video.weights import load_weights, model_from_checkpoint, read_checkpoint
 from tests.weights.seeded import seeded_input, seeded_state_dict
-from tests.weights.small_models import V1, V2, clip_for, largest_difference, weights_of
+from tests.weights.small_models import (
+    V1,
+    V2,
+    as_pytorchvideo,
+    clip_for,
+    largest_difference,
+    weights_of,
+)
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 NAMES = {
@@ -26,52 +35,51 @@ NAMES = {
 }
 
 
-def _fixture(name: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    fixture = json.loads((FIXTURES / f"{name}.json").read_text())
-    weights = seeded_state_dict(fixture["state_dict"])
-    for alias, key in (fixture.get("aliases") or {}).items():
+@cache
+def _specification(name: str) -> dict[str, Any]:
+    return json.loads((FIXTURES / f"{name}.json").read_text())
+
+
+def _seeded(name: str) -> dict[str, torch.Tensor]:
+    weights = seeded_state_dict(_specification(name)["state_dict"])
+    for alias, key in (_specification(name).get("aliases") or {}).items():
         weights[alias] = weights[key]
-    return fixture, weights
+    return weights
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_published_logits_come_out(name: str) -> None:
-    fixture, weights = _fixture(name)
-    model = model_from_checkpoint(weights)
-    assert sum(parameter.numel() for parameter in model.parameters()) == fixture["params"]
+    """Both ways: the model that the tensors describe, and the one that the shipped config describes."""
+    fixture, weights = _specification(name), _seeded(name)
+    found = model_from_checkpoint(weights)
+    assert sum(parameter.numel() for parameter in found.parameters()) == fixture["params"]
     for run in fixture["runs"]:
         with torch.inference_mode():
-            logits = model(seeded_input(run["input_shape"], run["input_seed"]))
+            logits = found(seeded_input(run["input_shape"], run["input_seed"]))
         expected = torch.tensor(run["logits"]).view_as(logits)
         assert largest_difference(logits, expected) < 1e-5
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_shipped_config_builds_the_model_the_weights_are_for(name: str) -> None:
-    _, weights = _fixture(name)
-    config = NAMES[name]
     with torch.device("meta"):
-        model = build_model(load_config(config) if config.endswith(".yaml") else config)
-    model.to_empty(device="cpu")
-    report = load_weights(model, weights)
-    assert len(report.matched) == len(model.state_dict())
+        config = NAMES[name]
+        built = build_model(load_config(config) if config.endswith(".yaml") else config)
+    built.to_empty(device="cpu")
+    report = load_weights(built, weights)
+    assert len(report.matched) == len(built.state_dict())
     assert not (report.missing or report.unexpected or report.interpolated or report.inflated)
-    ours = read_checkpoint(weights).state
-    for key, tensor in model.state_dict().items():
-        assert torch.equal(tensor, ours[key].view_as(tensor))
+    for key, tensor in found.state_dict().items():
+        assert torch.equal(built.state_dict()[key], tensor)
 
 
 def test_the_report_says_what_was_renamed_joined_and_dropped() -> None:
-    _, weights = _fixture("pytorchvideo_mvit_base_16x4")
-    checkpoint = read_checkpoint(weights)
+    checkpoint = read_checkpoint(as_pytorchvideo(weights_of(V1)))
     assert checkpoint.dialect == "pytorchvideo"
-    assert len(checkpoint.translation.dropped) == 105
+    pools = [key for key in weights_of(V1) if re.search(r"attn\.(pool|norm)_", key)]
+    assert len(checkpoint.translation.dropped) == len(pools)
     assert "blocks.0.attn.qkv.weight" in checkpoint.translation.reshaped
     assert ("head.proj.weight", "head.projection.weight") in checkpoint.translation.renamed
 
 
 def test_a_repeated_tensor_that_differs_is_refused() -> None:
-    _, weights = _fixture("pytorchvideo_mvit_base_16x4")
+    weights = as_pytorchvideo(weights_of(V1))
     key = "blocks.3.attn._attention_pool_k.norm.bias"
     weights[key] = weights[key] + 1e-6
     with pytest.raises(InputError, match=rf"{key} should repeat blocks\.3\.attn\.norm_k\.bias"):
@@ -79,18 +87,18 @@ def test_a_repeated_tensor_that_differs_is_refused() -> None:
 
 
 def test_a_lone_query_projection_is_refused() -> None:
-    _, weights = _fixture("pytorchvideo_mvit_base_16x4")
+    weights = as_pytorchvideo(weights_of(V1))
     del weights["blocks.3.attn.k.weight"]
     with pytest.raises(InputError, match=r"the part k of blocks\.3\.attn\.qkv\.weight is missing"):
         read_checkpoint(weights)
 
 
-def test_pytorchvideo_of_today_repeats_its_pools_and_of_pypi_does_not() -> None:
-    _, weights = _fixture("pytorchvideo_mvit_base_16x4")
-    released = {key: tensor for key, tensor in weights.items() if "_attention_pool" not in key}
-    today, released = read_checkpoint(weights).state, read_checkpoint(released).state
-    assert today.keys() == released.keys()
-    assert all(torch.equal(today[key], released[key]) for key in today)
+@pytest.mark.parametrize("repeated", [True, False], ids=["main", "0.1.5"])
+def test_pytorchvideo_comes_out_as_it_went_in(repeated: bool) -> None:
+    weights = weights_of(V1)
+    state = read_checkpoint(as_pytorchvideo(weights, repeated)).state
+    assert state.keys() == weights.keys()
+    assert all(torch.equal(state[key], tensor) for key, tensor in weights.items())
 
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "module.model.", "_orig_mod."])
@@ -108,8 +116,11 @@ def test_an_unknown_naming_is_refused_with_what_was_found() -> None:
     with pytest.raises(InputError, match="holds epoch, loss; a state dict was expected"):
         read_checkpoint({"epoch": 3, "loss": 0.1})
     with pytest.raises(InputError, match="several naming schemes"):
-        _, weights = _fixture("torchvision_mvit_v2_s")
-        read_checkpoint(weights | weights_of(V2))
+        theirs = {
+            "conv_proj.weight": torch.ones(3),
+            "blocks.0.attn.project.0.weight": torch.ones(3),
+        }
+        read_checkpoint(theirs | weights_of(V2))
 
 
 @pytest.mark.parametrize("spec", [V1, V2], ids=["v1", "v2"])

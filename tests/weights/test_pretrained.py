@@ -31,13 +31,8 @@ def test_a_new_head_on_pretrained_weights_is_said(weights, tmp_path, caplog) -> 
     assert "the head is new" in caplog.text
 
 
-def test_a_pyramid_takes_pretrained_weights_too(weights) -> None:
-    pyramid = build_model("IN1K_MVITv2_T", features_only=True, pretrained=weights)
-    assert torch.equal(pyramid.model.norm.weight, weights["norm.weight"])
-
-
 def test_weights_of_another_model_are_refused(weights) -> None:
-    with pytest.raises(InputError, match="depth: 10 against 16"):
+    with torch.device("meta"), pytest.raises(InputError, match="depth: 10 against 16"):
         build_model("IN1K_MVITv2_S", pretrained=weights)
 
 
