@@ -92,6 +92,10 @@ SECTIONS: dict[str, Section] = {
                 [],
                 "Kernel of all pooling (t, h, w). Empty: stride + 1 where the stride is above 1, else 1.",
             ),
+            "UNPOOLED_KV": Key(
+                [],
+                "Blocks without key and value pools all the same: [14, 15] in the first published MVIT_B_16x4 weights.",
+            ),
             "NORM_STEM": Key(False, "LayerNorm after the position embedding."),
             "SEP_POS_EMBED": Key(False, "Absolute positions as a sum of a space and a time table."),
             "USE_ABS_POS": Key(True, "Absolute position embedding."),

@@ -295,6 +295,7 @@ def spec_from_config(cfg: Any) -> MViTSpec:
         pool_kv_stride=() if adaptive else _per_block(m.POOL_KV_STRIDE),
         pool_kv_stride_adaptive=adaptive,
         pool_kernel=tuple(m.POOL_KVQ_KERNEL) or None,
+        unpooled_kv=tuple(m.UNPOOLED_KV),
         temporal_padding=m.TEMPORAL_PADDING,
         residual_pooling=m.RESIDUAL_POOLING,
         class_token=m.CLS_EMBED_ON,

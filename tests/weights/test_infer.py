@@ -8,10 +8,11 @@ import pytest
 import torch
 import yaml
 
+from mvit_video.config import load_config
 from mvit_video.errors import InputError
 from mvit_video.models.mvit import MViT
 from mvit_video.models.mvit_presets import PRESETS
-from mvit_video.models.mvit_spec import MViTSpec
+from mvit_video.models.mvit_spec import MViTSpec, spec_from_config
 from mvit_video.weights import checkpoint_spec, load_weights, model_from_checkpoint, read_checkpoint
 from mvit_video.weights.infer_mvit import infer_mvit
 from tests.reference.materialised import MaterialisedMViT
@@ -72,6 +73,9 @@ def test_the_older_v1_file_loads_without_the_pools_it_lacks() -> None:
     assert "blocks.3.attn.pool_k.weight" not in weights
     model = model_from_checkpoint(weights)
     assert model.spec == spec
+    cfg = load_config("configs/K400/MVIT_B_16x4.yaml", ["MVIT.UNPOOLED_KV", "[14,15]"])
+    pools = [block.pool_kv is not None for block in spec_from_config(cfg).blocks]
+    assert pools == [True] * 14 + [False] * 2
     with pytest.raises(InputError, match=r"missing from the checkpoint \(blocks\.3\.attn\.pool_k"):
         load_weights(MViT(V1), weights)
 
