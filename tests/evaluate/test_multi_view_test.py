@@ -43,16 +43,16 @@ def predictions_of_run(cfg: CfgNode, world: World | None = None) -> Predictions:
 
 
 def test_every_video_is_scored_once_in_list_order_or_reported(make_cfg, capsys):
-    cfg = make_cfg({"TEST.NUM_SPATIAL_CROPS": 3})
+    cfg = make_cfg({"TEST.NUM_ENSEMBLE_VIEWS": 2, "TEST.NUM_SPATIAL_CROPS": 3})
     found = predictions_of_run(cfg)
     assert found.video_id == tuple(f"test_{i}.mp4" for i in (0, 1, 2, 4, 5, 6))
     assert found.index.tolist() == [0, 1, 2, 4, 5, 6]
     assert found.label.tolist() == [0, 1, 2, 1, 2, 0]
-    assert found.scores.shape == (6, 9, 3)
-    assert found.view.tolist() == [[t, s] for t in range(3) for s in range(3)]
+    assert found.scores.shape == (6, 6, 3)
+    assert found.view.tolist() == [[t, s] for t in range(2) for s in range(3)]
     assert found.class_names == ("red", "green", "blue")
     np.testing.assert_allclose(found.scores.sum(axis=-1), 1.0, rtol=1e-6)
-    assert len(np.unique(found.scores)) > 100  # nothing is scored twice under two names
+    assert len(np.unique(found.scores)) > 90  # nothing is scored twice under two names
     (lost,) = found.undecodable
     assert (lost.video_id, lost.label, lost.index) == ("test_3.mp4", 0, 3)
     metrics = json.loads((Path(cfg.OUTPUT_DIR) / "test" / "metrics.json").read_text())
