@@ -46,7 +46,7 @@ setup(
         # decord has wheels for x86-64 Linux only; decord2 is the same reader under the same import name elsewhere.
         "decord>=0.6.0; sys_platform == 'linux' and platform_machine == 'x86_64'",
         "decord2; sys_platform != 'linux' or platform_machine != 'x86_64'",
-        "av>=14",
+        "av>=17",
         "fvcore",
         "iopath",
         "submitit",
