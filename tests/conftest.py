@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder `../shared` (real clips, parity fixtures) that stands beside the checkout where the project is built."""
+    """The folder `../shared` (real clips, parity fixtures) beside the checkout, where there is one."""
     folder = REPOSITORY.parent / "shared"
     if not folder.is_dir():
         pytest.skip("../shared (real clips and parity fixtures) is not beside this checkout")
