@@ -40,6 +40,7 @@ from mvit_video.data.readers import make_reader
 from mvit_video.data.sampler import EpochBatches
 from mvit_video.data.spatial import TrainCrop
 from mvit_video.errors import InputError
+from mvit_video.processes import die_with_parent
 from mvit_video.world import World
 
 _MAX_WORKERS = 8
@@ -239,6 +240,11 @@ def _itself(item: Any) -> Any:
     return item
 
 
+def _begin_worker(_: int) -> None:
+    if multiprocessing.get_start_method() != "forkserver":  # there the server is the parent, and ends with the run
+        die_with_parent(multiprocessing.parent_process().pid)
+
+
 def _worker_settings(cfg: CfgNode, world: World) -> dict[str, Any]:
     settings = cfg.DATA_LOADER
     num_workers = settings.NUM_WORKERS
@@ -249,6 +255,7 @@ def _worker_settings(cfg: CfgNode, world: World) -> dict[str, Any]:
         "prefetch_factor": settings.PREFETCH_FACTOR if num_workers else None,
         "persistent_workers": num_workers > 0,
         "pin_memory": settings.PIN_MEMORY and world.device.type == "cuda",
+        "worker_init_fn": _begin_worker,
         "generator": torch.Generator(),  # else every iterator would draw from the global one
     }
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import os
-import signal
 import sys
 
 import torch.distributed as dist
@@ -13,8 +10,6 @@ from fvcore.common.config import CfgNode
 
 from mvit_video.launch.place import Place, joined
 from mvit_video.launch.stop import StopFlag
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def run_rank(cfg: CfgNode, place: Place, stop: StopFlag, store: dist.Store | None = None) -> int:
@@ -28,22 +23,6 @@ def run_rank(cfg: CfgNode, place: Place, stop: StopFlag, store: dist.Store | Non
     _log_to_stderr(place.rank)
     with joined(cfg, place, store) as world:
         return run_phases(cfg, world, stop)
-
-
-def die_with_parent(parent: int) -> None:
-    """Has the kernel kill this process when its parent ends, however that comes to pass (Linux).
-
-    Otherwise the ranks of a killed run would live on, and go on writing into its folder beside the run that
-    took its place.
-
-    Args:
-        parent: process id of the parent, which may have ended already.
-    """
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _log_to_stderr(rank: int) -> None:

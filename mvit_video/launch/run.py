@@ -13,9 +13,10 @@ from fvcore.common.config import CfgNode
 
 from mvit_video.launch.place import Place, place_from_environment, processes_to_start
 from mvit_video.launch.preflight import check_run
-from mvit_video.launch.rank import die_with_parent, run_rank
+from mvit_video.launch.rank import run_rank
 from mvit_video.launch.spawn import spawn
 from mvit_video.launch.stop import StopFlag
+from mvit_video.processes import die_with_parent
 
 
 def run(cfg: CfgNode) -> int:

@@ -23,8 +23,9 @@ from fvcore.common.config import CfgNode
 
 from mvit_video.errors import InputError
 from mvit_video.launch.place import TIMEOUT, Place
-from mvit_video.launch.rank import die_with_parent, run_rank
+from mvit_video.launch.rank import run_rank
 from mvit_video.launch.stop import StopFlag, let_signals_in, signals_held_back
+from mvit_video.processes import die_with_parent
 
 _HOST = "127.0.0.1"
 _POLL_SECONDS = 0.2

@@ -93,11 +93,11 @@ def children(pid: int) -> list[int]:
     found = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         found += [int(child) for child in task.read_text().split()]
-    return found
+    return [child for child in found if is_rank(child)]
 
 
 def is_rank(pid: int) -> bool:
-    """Not one of multiprocessing's own helpers."""
+    """Or a loader worker, which has the command line of its rank; not one of multiprocessing's own helpers."""
     return "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()
 
 
@@ -117,20 +117,22 @@ def wait_until(condition, seconds: float = 60.0) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_ranks_hear_sigterm_go_when_killed_and_fail_together(words, tmp_path):
-    keys = words("run", NUM_GPUS=2, SOLVER__MAX_EPOCH=1000, TRAIN__EVAL_PERIOD=0)
+    changes = {"DATA_LOADER__NUM_WORKERS": 1, "SOLVER__MAX_EPOCH": 1000, "TRAIN__EVAL_PERIOD": 0}
+    keys = words("run", NUM_GPUS=2, **changes)
 
     def start() -> tuple[Run, list[int]]:
         before = len(log_lines(tmp_path / "run", "start", "resume"))
         run = Run(keys)
         wait_until(lambda: len(log_lines(run.output, "start", "resume")) > before)
         run.wait_for_step(last_step(run.output) + 1)
-        return run, [pid for pid in children(run.processes[0].pid) if is_rank(pid)]
+        return run, children(run.processes[0].pid)
 
     # Killed: nobody is left to go on writing.
     run, ranks = start()
-    assert len(ranks) == 2
+    workers = [worker for rank in ranks for worker in children(rank)]
+    assert (len(ranks), len(workers)) == (2, 2)
     run.send(signal.SIGKILL)
-    wait_until(lambda: not any(is_running(pid) for pid in ranks), 5.0)
+    wait_until(lambda: not any(is_running(pid) for pid in (*ranks, *workers)), 3.0)
     # One rank killed: the other is ended, the message names the one.
     run, ranks = start()
     os.kill(ranks[1], signal.SIGKILL)

@@ -14,7 +14,7 @@ from tests.tiny_run import TINY_RUN, overrides, write_dataset
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [2])
 def test_ten_kills_leave_the_bits_as_they_are(tmp_path, ranks):
     keys = {
         **TINY_RUN,
