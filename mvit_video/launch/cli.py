@@ -2,7 +2,8 @@
 
     --cfg FILE KEY VALUE ...          or          --cfg FILE --opts KEY VALUE ...
 
-Exit codes: 0 done, 1 some inputs failed, 2 wrong input, 75 stopped after saving, 130 interrupted from the keyboard.
+Exit codes: 0 done, 1 some inputs failed, 2 wrong input, 75 stopped after saving, 130 interrupted from the
+keyboard.
 """
 
 from __future__ import annotations
