@@ -16,9 +16,9 @@ A resumed run first drops the lines of steps and epochs that it is about to do a
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
-import os
 import sys
 import time
 from pathlib import Path
@@ -46,12 +46,17 @@ class RunLog:
         enabled: this is rank 0.
 
     Raises:
-        InputError: TENSORBOARD.ENABLE without the tensorboard package.
+        InputError: TENSORBOARD.ENABLE without the tensorboard package; on every rank.
     """
 
     def __init__(self, cfg: CfgNode, progress: Progress, total_steps: int, enabled: bool) -> None:
         self._enabled = enabled
         self._bar = self._redirect = self._tensorboard = None
+        if cfg.TENSORBOARD.ENABLE and importlib.util.find_spec("tensorboard") is None:
+            raise InputError(
+                "TENSORBOARD.ENABLE is True, but the tensorboard package is not installed: "
+                "pip install 'mvit-video[tensorboard]'"
+            )
         if not enabled:
             return
         path = Path(cfg.OUTPUT_DIR) / LOG_FILE
@@ -145,12 +150,7 @@ def _is_before(line: bytes, progress: Progress) -> bool:
     return record["kind"] != "step" or record["step"] <= progress.step
 
 
-def _tensorboard_writer(folder: str | os.PathLike[str], step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise InputError(
-            "TENSORBOARD.ENABLE is True, but the tensorboard package is not installed: "
-            "pip install 'mvit-video[tensorboard]'"
-        ) from None
+def _tensorboard_writer(folder: Path, step: int) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(str(folder), purge_step=step + 1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
 import pytest
 
 from mvit_video.config import load_config
+from mvit_video.errors import InputError
 from mvit_video.train.log import RunLog, drop_lines_after
 from mvit_video.train.progress import Progress
 
@@ -80,3 +82,11 @@ def test_numbers_go_to_tensorboard_if_asked(cfg, tmp_path):
     log.close()
     written = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert written.Scalars("step/loss")[0].value == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_tensorboard_that_is_not_there_is_told_on_every_rank(tmp_path, monkeypatch, enabled):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    cfg = load_config(None, ["OUTPUT_DIR", str(tmp_path), "TENSORBOARD.ENABLE", "True"])
+    with pytest.raises(InputError, match="mvit-video\\[tensorboard\\]"):
+        RunLog(cfg, Progress(), 8, enabled=enabled)
