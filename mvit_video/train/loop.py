@@ -286,7 +286,7 @@ class Trainer:
         if not self.world.any(self.stop.requested or bad is not None):
             return False
         self._raise_if_diverged(bad)
-        _log.warning("asked to stop: saving after %d updates", self.progress.step)
+        _log.info("asked to stop: saving after %d updates", self.progress.step)
         return True
 
     def _raise_if_diverged(self, bad: BadUpdate | None) -> None:

@@ -67,9 +67,9 @@ def check_same_run(
             "restore the list to go on, or give another OUTPUT_DIR to start a new training"
         )
     for key, (old, new) in changed.items():
-        _log.warning("%s was %r and is now %r: %s", key, old, new, _NOTED[key])
+        _log.info("%s was %r and is now %r: %s", key, old, new, _NOTED[key])
     if saved["world_size"] != world_size:
-        _log.warning(
+        _log.info(
             "trained by %d ranks so far, by %d from here on: same samples and augmentations, but not the same bits",
             saved["world_size"],
             world_size,

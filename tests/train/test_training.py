@@ -175,6 +175,7 @@ def test_another_list_than_the_checkpoints_is_refused(run, dataset, tmp_path):
 
 def test_a_longer_run_goes_on_and_says_what_changes(run, output, caplog):
     run()
+    caplog.set_level("INFO")
     longer = run(SOLVER__MAX_EPOCH=4)
     assert longer.progress.step == 16
     assert "SOLVER.MAX_EPOCH was 3 and is now 4" in caplog.text
