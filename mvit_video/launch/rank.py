@@ -18,14 +18,17 @@ def run_rank(cfg: CfgNode, place: Place, stop: StopFlag, store: dist.Store | Non
     Args:
         store: where the ranks meet; None for the one that the environment names.
     """
-    from mvit_video.launch.phases import run_phases
+    from mvit_video.launch.phases import STOPPED, run_phases
 
-    _log_to_stderr(place.rank)
+    log_to_stderr(place.rank)
     with joined(cfg, place, store) as world:
-        return run_phases(cfg, world, stop)
+        code = run_phases(cfg, world, stop)
+        if code == STOPPED:
+            stop.requeue = world.any(stop.requeue)  # a signal may have reached some ranks only
+        return code
 
 
-def _log_to_stderr(rank: int) -> None:
+def log_to_stderr(rank: int) -> None:
     """Rank 0 tells how it goes, the others only what is wrong. What a caller has set up stays."""
     logger = logging.getLogger("mvit_video")
     if logger.handlers:

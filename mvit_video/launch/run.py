@@ -3,10 +3,12 @@
 here         one process: one GPU, or the CPU
 spawned      NUM_GPUS above 1: this process starts one per GPU (on a machine without GPUs, that many on the CPU)
 torchrun     it has started this process as one rank of several
+srun         Slurm has started this process as one task of a step
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from fvcore.common.config import CfgNode
@@ -19,8 +21,11 @@ from mvit_video.launch.stop import StopFlag
 from mvit_video.processes import die_with_parent
 
 
-def run(cfg: CfgNode) -> int:
+def run(cfg: CfgNode, stop: StopFlag | None = None) -> int:
     """Trains and tests as `cfg` says, in this process or in those it starts.
+
+    Args:
+        stop: that already listens; None to listen for as long as the run lasts.
 
     Returns:
         The exit code: 0 done, 1 some test videos could not be decoded, 75 stopped after saving.
@@ -31,9 +36,9 @@ def run(cfg: CfgNode) -> int:
     """
     place = place_from_environment(os.environ)
     check_run(cfg)
-    if place is None and (size := processes_to_start(cfg)) > 1:
-        return spawn(cfg, size)
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        die_with_parent(os.getppid())
-    with StopFlag() as stop:
+    with contextlib.nullcontext(stop) if stop else StopFlag() as stop:
+        if place is None and (size := processes_to_start(cfg)) > 1:
+            return spawn(cfg, size, stop)
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            die_with_parent(os.getppid())
         return run_rank(cfg, place or Place(), stop)

@@ -53,7 +53,7 @@ class Report(NamedTuple):
     trace: str = ""
 
 
-def spawn(cfg: CfgNode, size: int) -> int:
+def spawn(cfg: CfgNode, size: int, stop: StopFlag) -> int:
     """Runs `cfg` in `size` processes; returns the run's exit code.
 
     Raises:
@@ -66,23 +66,20 @@ def spawn(cfg: CfgNode, size: int) -> int:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     ranks: list[BaseProcess] = []
     pipes: list[Connection] = []
-    with StopFlag() as stop:
-        try:
-            with signals_held_back():  # until each rank has its own StopFlag
-                for rank in range(size):
-                    place = Place(rank, size, rank, size)
-                    receiver, sender = context.Pipe(duplex=False)
-                    arguments = (cfg, place, store.port, os.getpid(), sender)
-                    process = context.Process(
-                        target=_rank_main, args=arguments, name=f"rank {rank}"
-                    )
-                    process.start()
-                    sender.close()  # so that the pipe ends when the rank does
-                    ranks.append(process)
-                    pipes.append(receiver)
-            _watch(ranks, stop)
-        finally:
-            ended = _end(ranks)
+    try:
+        with signals_held_back():  # until each rank has its own StopFlag
+            for rank in range(size):
+                place = Place(rank, size, rank, size)
+                receiver, sender = context.Pipe(duplex=False)
+                arguments = (cfg, place, store.port, os.getpid(), sender)
+                process = context.Process(target=_rank_main, args=arguments, name=f"rank {rank}")
+                process.start()
+                sender.close()  # so that the pipe ends when the rank does
+                ranks.append(process)
+                pipes.append(receiver)
+        _watch(ranks, stop)
+    finally:
+        ended = _end(ranks)
     return _outcome(ranks, ended, [_read_report(pipe) for pipe in pipes])
 
 

@@ -21,10 +21,12 @@ class StopFlag:
 
     Attributes:
         requested: somebody has asked this process to end soon.
+        requeue: by SIGUSR2, which a scheduler sends to a job that shall go on later.
     """
 
     def __init__(self) -> None:
         self.requested = False
+        self.requeue = False
         self._interrupts = 0
         self._before: dict[signal.Signals, Any] = {}
 
@@ -41,6 +43,7 @@ class StopFlag:
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self.requested = True
+        self.requeue |= number == signal.SIGUSR2
         if number != signal.SIGINT:
             return
         self._interrupts += 1
