@@ -15,8 +15,10 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from mvit_video.data.dataset import UndecodableVideo
+from mvit_video.data.lists import load_list
 from mvit_video.data.loader import Loader, video_loader
 from mvit_video.data.preprocessing import Preprocessing
+from mvit_video.errors import InputError
 from mvit_video.evaluate.metrics import compute_metrics, summary, write_metrics
 from mvit_video.evaluate.predictions import Predictions, load, merge, save
 from mvit_video.evaluate.scoring import score_views
@@ -77,6 +79,58 @@ def run_test(
     if world.is_main:
         metrics = _bring_together(folder, world.size, cfg.DATA.ENSEMBLE_METHOD)
     return world.broadcast_object(metrics)
+
+
+def run_test_part(
+    cfg: CfgNode,
+    model: nn.Module,
+    preprocessing: Preprocessing,
+    part: int,
+    num_parts: int,
+    device: torch.device,
+    stop: Stop,
+) -> Path | None:
+    """Tests a model on every `num_parts`-th video from `part` on, in this process alone.
+
+    The same videos, and the same bytes, as a rank of that many would write.
+
+    Returns:
+        The part's file in OUTPUT_DIR/test; None where the test was stopped, having written nothing.
+
+    Raises:
+        InputError: the list or the weights cannot be used.
+    """
+    model.eval()
+    share, alone = World(part, num_parts, device=device), World(device=device)
+    with closing(video_loader(cfg, "test", share, preprocessing)) as loader:
+        videos = _score_share(cfg, model, preprocessing, loader, len(loader), alone, stop)
+    if videos is None:
+        return None
+    num_videos = len(load_list(cfg, "test"))
+    path = _part(Path(cfg.OUTPUT_DIR) / FOLDER, part, num_parts)
+    save(_predictions(cfg, preprocessing, num_videos, videos), path)
+    return path
+
+
+def merge_parts(cfg: CfgNode, num_parts: int) -> dict[str, Any]:
+    """Brings together what `run_test_part` has written; returns the metrics.
+
+    Raises:
+        InputError: a part is not there, or damaged; the others are left where they are.
+    """
+    folder = Path(cfg.OUTPUT_DIR) / FOLDER
+    missing = [i for i in range(num_parts) if not _part(folder, i, num_parts).exists()]
+    if missing:
+        raise InputError(
+            f"part {', '.join(map(str, missing))} of {num_parts} (counted from 0) is not in {folder}"
+        )
+    return _bring_together(folder, num_parts, cfg.DATA.ENSEMBLE_METHOD)
+
+
+def remove_parts(cfg: CfgNode) -> None:
+    """Removes what an earlier test in parts has left, so that nothing of it is merged with a new one."""
+    for path in (Path(cfg.OUTPUT_DIR) / FOLDER).glob("predictions-*-of-*.npz"):
+        path.unlink()
 
 
 def _score_share(

@@ -1,0 +1,164 @@
+"""What a job of a cluster is: small objects that submitit pickles here and calls there, once per task.
+
+A signal before the time limit or a preemption (SIGUSR2) sets a flag; the ranks agree on it at the end of a step,
+save, and leave together; then rank 0 has the job requeued by the handler that submitit had installed, which counts
+time-outs and not preemptions. A run that starts again looks for the newest checkpoint by itself, so a job that was
+killed without a word goes on as well. Exit codes of a task: 0 done, 2 wrong input, 75 stopped for good.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import submitit
+
+from mvit_video.config.loading import parse_config
+from mvit_video.errors import InputError
+from mvit_video.evaluate.test import merge_parts, run_test_part
+from mvit_video.launch.cli import WRONG_INPUT
+from mvit_video.launch.phases import DONE, STOPPED, model_to_test
+from mvit_video.launch.place import Place, joined, place_from_environment
+from mvit_video.launch.rank import log_to_stderr
+from mvit_video.launch.run import run
+from mvit_video.launch.stop import StopFlag
+
+
+@dataclass(frozen=True)
+class Job(ABC):
+    """A run that a scheduler starts, perhaps more than once.
+
+    Attributes:
+        config: the resolved config as YAML.
+        folder: working directory; relative paths in the config start there.
+    """
+
+    config: str
+    folder: str
+
+    @abstractmethod
+    def work(self, stop: StopFlag) -> int:
+        """What this task of the job does; returns the exit code of the run."""
+
+    def __call__(self) -> int:
+        """Runs this task of the job; the result is its exit code, 0 or 1 (some videos cannot be decoded)."""
+        os.chdir(self.folder)
+        requeue: Any = signal.getsignal(signal.SIGUSR2)  # submitit's handler
+        with StopFlag() as stop:
+            _tell_start()
+            try:
+                code = self.work(stop)
+            except InputError as error:
+                print(f"error: {error}", file=sys.stderr, flush=True)
+                raise SystemExit(WRONG_INPUT) from None
+            if code != STOPPED:
+                return code
+            if stop.requeue and callable(requeue):
+                _requeue(requeue)
+            print("stopped after saving, and not requeued", file=sys.stderr, flush=True)
+            raise SystemExit(STOPPED)
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """What submitit starts the next time: the same. Everything else is in the run's own checkpoint."""
+        return submitit.helpers.DelayedSubmission(self)
+
+    __submitit_checkpoint__ = checkpoint  # its name in the next submitit
+
+
+@dataclass(frozen=True)
+class RunJob(Job):
+    """Trains and tests, as `tools/run_net.py` does, in all tasks of the job together.
+
+    Attributes:
+        processes: tasks that the job was submitted with.
+    """
+
+    processes: int
+
+    def work(self, stop: StopFlag) -> int:
+        place = place_from_environment(os.environ) or Place()
+        if place.size != self.processes:
+            raise InputError(
+                f"this job was submitted with {self.processes} tasks and has {place.size} ranks: it must be started by "
+                "srun, one process per task"
+            )
+        return run(self._config(), stop)
+
+    def _config(self) -> Any:
+        return parse_config(self.config, "the job's config")
+
+
+@dataclass(frozen=True)
+class LocalRunJob(RunJob):
+    """The same in processes that the job starts by itself, on one machine."""
+
+    def work(self, stop: StopFlag) -> int:
+        return run(self._config(), stop)
+
+
+@dataclass(frozen=True)
+class ShardJob(Job):
+    """Tests one part of the list, in one process."""
+
+    shard: int
+    num_shards: int
+
+    def work(self, stop: StopFlag) -> int:
+        cfg = parse_config(self.config, "the job's config")
+        log_to_stderr(0)
+        with joined(cfg, Place()) as world:
+            model, preprocessing = model_to_test(cfg, world, None)
+            path = run_test_part(
+                cfg, model, preprocessing, self.shard, self.num_shards, world.device, stop
+            )
+        if path is None:
+            return STOPPED
+        print(f"part {self.shard} of {self.num_shards}: {path}", flush=True)
+        return DONE
+
+
+@dataclass(frozen=True)
+class MergeJob(Job):
+    """Merges the parts of a test and computes its metrics."""
+
+    num_shards: int
+
+    def work(self, stop: StopFlag) -> int:
+        try:
+            metrics = merge_parts(parse_config(self.config, "the job's config"), self.num_shards)
+        except InputError as error:
+            raise InputError(
+                f"{error}. Run what is missing again: the same command with --only-shards NUMBER ..."
+            ) from error
+        return 1 if metrics["undecodable"] else DONE
+
+
+def _tell_start() -> None:
+    """One line of the log for each start of the job."""
+    environment = submitit.JobEnvironment()
+    if environment.global_rank == 0:
+        restarts = int(os.environ.get("SLURM_RESTART_COUNT", 0))
+        again = f", requeued {restarts} times so far" if restarts else ""
+        hosts = ", ".join(environment.hostnames)
+        print(
+            f"job {environment.job_id} starts on {hosts} with {environment.num_tasks} tasks{again}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _requeue(handler: Any) -> None:
+    """Leaves this start of the job; rank 0 asks for the next. Returns only where there is none."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if submitit.JobEnvironment().global_rank:
+        os._exit(0)  # no result file: the job goes on
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    try:
+        handler(signal.SIGUSR2, None)
+    except submitit.core.utils.UncompletedJobError as error:  # no time-outs are left
+        print(error, file=sys.stderr, flush=True)

@@ -1,0 +1,89 @@
+"""Submits the run that tools/run_net.py does to a cluster, through submitit.
+
+    python tools/submit.py --cfg configs/K400/MVIT_B_16x4.yaml --nodes 16 --gpus-per-node 8 --cpus-per-task 10 \\
+        --partition gpu --timeout 2880 DATA.PATH_TO_DATA_DIR lists OUTPUT_DIR output/b16
+
+On Slurm, training and test become two jobs, the second waiting for the first. The same command again goes on where
+the run was stopped. docs/slurm.md has the rest. Exit codes: 0 submitted (with --follow: done), 2 wrong input, or
+refused by Slurm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from mvit_video.launch.cli import Parser, add_config_arguments, positive_int, run_tool
+from mvit_video.launch.submit import submit
+
+
+def make_parser() -> Parser:
+    """The options."""
+    parser = Parser(__doc__)
+    add_config_arguments(parser)
+    phase = parser.add_mutually_exclusive_group()
+    phase.add_argument("--train", action="store_true", help="train only")
+    phase.add_argument("--test", action="store_true", help="test only")
+    add = parser.add_argument
+    add("--cluster", choices=("slurm", "local", "debug"), default="slurm")
+    add("--nodes", type=positive_int, default=1, metavar="N")
+    add("--gpus-per-node", type=_count, default=0, metavar="G", help="with one process for each")
+    add("--tasks-per-node", type=positive_int, metavar="T", help="processes; default: the GPUs")
+    add("--cpus-per-task", type=positive_int, default=8, metavar="C", help="default 8")
+    add("--mem-gb", type=positive_int, metavar="GB", help="memory of a node")
+    add("--timeout", type=positive_int, default=60, metavar="MINUTES", help="default 60")
+    for name in ("partition", "account", "qos", "constraint", "exclude", "comment"):
+        add(f"--{name}", metavar="TEXT", help=f"Slurm's --{name}")
+    add("--name", default="mvit-video", help="of the job")
+    add(
+        "--signal-delay",
+        type=positive_int,
+        default=120,
+        metavar="SECONDS",
+        help="before the time limit when the run is told to save (default 120)",
+    )
+    add("--max-timeouts", type=_count, default=30, metavar="N", help="requeues at the time limit")
+    add("--max-failures", type=_count, default=3, metavar="N", help="requeues after a failure")
+    add("--job-dir", metavar="DIR/%%j", help="of each job; default OUTPUT_DIR/jobs/%%j")
+    add("--shards", type=positive_int, metavar="N", help="test with an array of N processes")
+    add(
+        "--only-shards", type=_count, nargs="+", metavar="I", help="run these of them again, from 0"
+    )
+    add(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="KEY=A,B",
+        help="a run for each value, as an array",
+    )
+    add("--array-parallelism", type=positive_int, default=256, metavar="N")
+    add("--dry-run", action="store_true", help="print the sbatch files and submit nothing")
+    add("--follow", action="store_true", help="stream the log until the first job has ended")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+    return int(text)
+
+
+def main() -> int:
+    """Parses the command line and submits."""
+    parser = make_parser()
+    options, overrides = parser.parse_known_args()
+    for word in overrides[::2]:
+        if word.startswith("-"):
+            parser.error(f"unknown option {word}")
+    options.tasks_per_node = options.tasks_per_node or max(options.gpus_per_node, 1)
+    if options.gpus_per_node and options.tasks_per_node != options.gpus_per_node:
+        parser.error("--tasks-per-node must be --gpus-per-node where there are GPUs")
+    if options.shards:
+        options.test = options.test or not options.train
+    if options.only_shards and max(options.only_shards) >= (options.shards or 0):
+        parser.error("--only-shards takes numbers from 0, below --shards")
+    return submit(options, overrides, sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(main))
