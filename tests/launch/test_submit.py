@@ -1,0 +1,134 @@
+"""tools/submit.py without a cluster: the sbatch file, what is refused, and the executors of one machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mvit_video.config import load_config
+from mvit_video.errors import InputError
+from mvit_video.launch.resize import check_ranks, keep_global_batch
+from tests.conftest import REPOSITORY
+from tests.run_processes import log_lines
+from tests.tiny_run import TINY_RUN, overrides, write_dataset
+
+EXPECTED = Path(__file__).with_name("expected") / "k400_16_nodes.sbatch"
+WRONG_INPUT = 2
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory) -> dict[str, str]:
+    """Keys that name 12 training videos, 4 for validation and 4 for the test."""
+    return write_dataset(tmp_path_factory.mktemp("videos"), num_train=12, num_test=4)
+
+
+def submit(*words: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / "tools" / "submit.py"), *words],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def tiny(dataset, tmp_path) -> list[str]:
+    """A tiny run's --cfg, keys and values."""
+    config = tmp_path / "empty.yaml"
+    config.write_text("")
+    keys = {**TINY_RUN, **dataset, "DATA.READER": "pyav", "OUTPUT_DIR": str(tmp_path / "run")}
+    return ["--cfg", str(config), *overrides(keys)]
+
+
+def test_the_sbatch_file_of_16_nodes_with_8_gpus(dataset):
+    done = submit(
+        *("--cfg", "configs/K400/MVIT_B_16x4.yaml", "--nodes", "16", "--gpus-per-node", "8"),
+        *("--cpus-per-task", "10", "--mem-gb", "400", "--timeout", "2880", "--partition", "gpu"),
+        *("--account", "video", "--constraint", "a100|h100", "--comment", "the published recipe"),
+        *("--train", "--dry-run", *overrides(dataset)),
+        *("MODEL.NUM_CLASSES", "3", "TRAIN.BATCH_SIZE", "512", "OUTPUT_DIR", "/runs/b16"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.replace(sys.executable, "PYTHON") == EXPECTED.read_text()
+    assert not Path("/runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--timeout", "1-00:00:00"], "'1-00:00:00' is no whole number"),
+        (["--nodes", "0"], "'0' is no whole number above 0"),
+        (["--timeout", "2", "--signal-delay", "120"], "no shorter than --timeout 2 minutes"),
+        (["--cluster", "local", "--nodes", "2"], "this machine alone"),
+        (["--nodes", "5"], "does not divide evenly among 5 processes"),
+        (["--nodez", "5"], "unknown option --nodez"),
+        (["--shards", "3", "--only-shards", "3"], "below --shards"),
+        (["--shards", "2"], "no weights to test"),
+        (["--sweep", "RNG_SEED"], "write KEY=VALUE,VALUE"),
+        (["SOLVER.BASE_LRR", "1"], "did you mean SOLVER.BASE_LR"),
+        (["--cfg", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_mistakes_are_refused_before_anything_is_written(tiny, tmp_path, words, message):
+    done = submit(*tiny, *words)
+    assert done.returncode == WRONG_INPUT, done.stdout + done.stderr
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_local_job_runs_the_code_as_it_was_and_leaves_a_record(tiny, tmp_path):
+    done = submit(*tiny, "--cluster", "local", "--cpus-per-task", "1", "SOLVER.MAX_EPOCH", "1")
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    deadline = time.monotonic() + 90
+    while not list(run.glob("jobs/*/*_0_result.pkl")):
+        assert time.monotonic() < deadline, next(run.glob("jobs/*/*.out")).read_text()
+        time.sleep(0.2)
+    assert log_lines(run, "end")
+    assert (run / "test" / "metrics.json").exists()
+    (job,) = (path for path in run.glob("jobs/*") if path.name.isdecimal())
+    assert f"job {job.name} " in done.stdout
+    assert load_config(job / "config.yaml").SOLVER.MAX_EPOCH == 1
+    assert "--cluster local" in (job / "command.txt").read_text()
+    assert (job / "git.txt").read_text() and (job / "git.diff").exists()
+    assert (job / "code" / "mvit_video" / "launch" / "job.py").exists()
+    assert (job / "code" / "configs").is_dir()
+
+
+def test_debug_runs_here_and_gives_the_exit_code(tiny, tmp_path):
+    done = submit(*tiny, "--cluster", "debug", "SOLVER.MAX_EPOCH", "1")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "test" / "metrics.json").exists()
+
+
+def begun(tmp_path: Path, processes: int, batch: int, accumulate: int = 1) -> None:
+    """As a training on that many processes leaves it."""
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step_00000001.pt").write_bytes(b"")
+    words = ["NUM_GPUS", str(processes), "TRAIN.BATCH_SIZE", str(batch)]
+    cfg = load_config(None, [*words, "SOLVER.ACCUMULATE_STEPS", str(accumulate)])
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "accumulate"), [(8, 8, 1), (8, 4, 2), (8, 2, 4), (8, 16, 1), (8, 3, None)]
+)
+def test_fewer_processes_keep_the_global_batch(tmp_path, before, now, accumulate):
+    begun(tmp_path, before, batch=32)
+    words = ["OUTPUT_DIR", str(tmp_path), "TRAIN.BATCH_SIZE", "32"]
+    cfg = load_config(None, words).clone()
+    cfg.defrost()
+    if accumulate is None:
+        with pytest.raises(InputError, match="BATCH_SIZE 32 cannot be had on 3 processes"):
+            keep_global_batch(cfg, now)
+        return
+    keep_global_batch(cfg, now)
+    check_ranks(cfg, now)
+    assert accumulate == cfg.SOLVER.ACCUMULATE_STEPS
