@@ -115,32 +115,48 @@ def wait_until(condition, seconds: float = 60.0) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_ranks_hear_sigterm_go_when_killed_and_fail_together(words, tmp_path):
+@pytest.fixture
+def start(words, tmp_path):
+    """start() begins or goes on with a long run of two spawned ranks; gives it, and its ranks, once they train."""
     changes = {"DATA_LOADER__NUM_WORKERS": 1, "SOLVER__MAX_EPOCH": 1000, "TRAIN__EVAL_PERIOD": 0}
     keys = words("run", NUM_GPUS=2, **changes)
 
-    def start() -> tuple[Run, list[int]]:
+    def make() -> tuple[Run, list[int]]:
         before = len(log_lines(tmp_path / "run", "start", "resume"))
         run = Run(keys)
         wait_until(lambda: len(log_lines(run.output, "start", "resume")) > before)
         run.wait_for_step(last_step(run.output) + 1)
         return run, children(run.processes[0].pid)
 
-    # Killed: nobody is left to go on writing.
+    return make
+
+
+looks_into_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+@looks_into_proc
+def test_nobody_is_left_of_a_killed_run(start):
     run, ranks = start()
     workers = [worker for rank in ranks for worker in children(rank)]
     assert (len(ranks), len(workers)) == (2, 2)
     run.send(signal.SIGKILL)
     wait_until(lambda: not any(is_running(pid) for pid in (*ranks, *workers)), 3.0)
-    # One rank killed: the other is ended, the message names the one.
+
+
+@looks_into_proc
+@pytest.mark.slow
+def test_a_rank_that_is_killed_is_named_and_ends_the_others(start):
     run, ranks = start()
     os.kill(ranks[1], signal.SIGKILL)
     assert run.wait()[0] not in (0, 2, 75)
     assert "rank 1 was killed by SIGKILL" in run.told()
     assert not any(is_running(pid) for pid in ranks)
-    # Asked to end: the ranks save, and the exit code says that there is more to do.
-    run, ranks = start()
+
+
+@looks_into_proc
+@pytest.mark.slow
+def test_sigterm_is_passed_on_to_the_ranks(start):
+    run, _ = start()
     run.send(signal.SIGTERM)
     assert run.wait() == [75], run.told()
     newest = checkpoint_files(checkpoints_folder(run.output))[-1]
