@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.conftest import REPOSITORY
@@ -29,7 +31,7 @@ class Cluster:
             [sys.executable, str(SUBMIT), *words],
             capture_output=True,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"},
+            env=environment(),
         )
         assert done.returncode == expect, done.stdout + done.stderr
         submitted = Submitted(done.stdout, done.stderr)
@@ -51,13 +53,28 @@ class Cluster:
         return self.state(job)
 
     def wait_until(
-        self, condition: Callable[[], bool], what: str, seconds: float = _TIMEOUT
+        self,
+        condition: Callable[[], bool],
+        what: str,
+        seconds: float = _TIMEOUT,
+        poll: float = 0.5,
     ) -> None:
-        """Looks twice a second."""
+        """Looks every `poll` seconds."""
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"{what}\n{call('squeue', '-a')}"
-            time.sleep(0.5)
+            time.sleep(poll)
+
+    @contextlib.contextmanager
+    def node_down(self, number: int) -> Iterator[None]:
+        """The daemon of a node is killed, and started again at the end."""
+        folder = Path(os.environ.get("SLURM_CI_DIR", "/var/tmp/slurm-ci"))
+        pid = int((folder / "run" / f"slurmd-node{number}.pid").read_text())
+        os.kill(pid, signal.SIGKILL)
+        try:
+            yield
+        finally:
+            call("bash", str(Path(__file__).with_name("start_slurm.sh")), "node", str(number))
 
     def cancel_all(self) -> None:
         if self.jobs:
@@ -70,6 +87,22 @@ class Submitted:
     def __init__(self, out: str, err: str) -> None:
         self.out, self.err = out, err
         self.jobs: list[str] = re.findall(r"^job (\d+)", out, re.MULTILINE)
+
+    @property
+    def folder(self) -> Path:
+        """Where the submission's files lie."""
+        log = Path(re.search(r"^  log +(\S+)", self.out, re.MULTILINE)[1])
+        return (log.parent / "code").resolve().parent
+
+
+def environment() -> dict[str, str]:
+    """Of the commands that the tests start."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY),
+        "OMP_NUM_THREADS": "1",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+    }
 
 
 def call(*command: str) -> str:

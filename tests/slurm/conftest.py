@@ -45,27 +45,34 @@ def dataset(tmp_path_factory) -> dict[str, str]:
     return write_dataset(tmp_path_factory.mktemp("videos"), num_train=24, num_test=7)
 
 
-@pytest.fixture
-def words(dataset, tmp_path):
-    """From changed keys to the keys and values of a run: 2 epochs of 3 updates, with loader workers alive."""
+@pytest.fixture(scope="session")
+def keys(dataset):
+    """From an OUTPUT_DIR and changed keys to the keys and values of a run, with loader workers alive."""
 
-    def make(output: str = "run", **changes: object) -> list[str]:
-        keys = {
-            **TINY_RUN,
-            **dataset,
-            "DATA.READER": "pyav",
-            "DATA_LOADER.NUM_WORKERS": 1,
-            "MODEL.DROPOUT_RATE": 0.3,
-            "TRAIN.BATCH_SIZE": 8,
-            "TRAIN.CHECKPOINT_STEPS": 2,
-            "TRAIN.EVAL_PERIOD": 0,
-            "LOG_PERIOD": 1,
-            "OUTPUT_DIR": str(tmp_path / output),
-            **{name.replace("__", "."): value for name, value in changes.items()},
-        }
-        return overrides(keys)
+    def make(output: str, **changes: object) -> list[str]:
+        return overrides(
+            {
+                **TINY_RUN,
+                **dataset,
+                "DATA.READER": "pyav",
+                "DATA_LOADER.NUM_WORKERS": 1,
+                "MODEL.DROPOUT_RATE": 0.3,
+                "TRAIN.BATCH_SIZE": 8,
+                "TRAIN.CHECKPOINT_STEPS": 2,
+                "TRAIN.EVAL_PERIOD": 0,
+                "LOG_PERIOD": 1,
+                "OUTPUT_DIR": output,
+                **{name.replace("__", "."): value for name, value in changes.items()},
+            }
+        )
 
     return make
+
+
+@pytest.fixture
+def words(keys, tmp_path):
+    """The same, with an output folder of the test's own."""
+    return lambda output="run", **changes: keys(str(tmp_path / output), **changes)
 
 
 def _nodes() -> set[str]:

@@ -3,6 +3,7 @@
 # munged + mariadbd + slurmdbd + slurmctld + one slurmd per pretended node.
 #
 #   bash start_slurm.sh      # installs what is missing, starts, waits for idle nodes
+#   bash start_slurm.sh node 2   # starts the daemon of node 2 again, after somebody has killed it
 #   bash stop_slurm.sh       # ends what this script started, nothing else
 #
 # Safe to rerun: a healthy cluster is left as it is, a half-dead one is stopped and
@@ -86,6 +87,14 @@ spawn() {
     ) &
     disown
 }
+start_node() {  # the daemon of node N, in its own network and with its own host name
+    local i=$1 cmd
+    mkdir -p "$DIR/spool/node$i"
+    cmd=(slurmd -N "node$i" -f "$CONF")
+    [ "$UTS" = 0 ] || cmd=(unshare --uts sh -c "hostname node$i && exec \"\$@\"" sh "${cmd[@]}")
+    [ "$NET" != netns ] || cmd=(nsenter "--net=/run/netns/slurmci-node$i" "${cmd[@]}")
+    spawn "slurmd-node$i" "${cmd[@]}"
+}
 wait_for() {  # wait_for SECONDS WHAT COMMAND...
     local end=$(( SECONDS + $1 )) what=$2; shift 2
     until "$@" </dev/null >/dev/null 2>&1 9>&-; do
@@ -128,6 +137,12 @@ if [ ${#need[@]} -gt 0 ]; then
 fi
 
 if healthy; then say "already running"; finish; fi
+if [ "${1:-}" = node ]; then         # only the daemon of one node, in a cluster that runs otherwise
+    NET=$(cat "$DIR/run/net"); UTS=1; unshare --uts true 2>/dev/null || UTS=0
+    start_node "$2"
+    wait_for 60 "node $2" healthy
+    finish
+fi
 stop >/dev/null                      # whatever is left of an earlier one, or has other settings
 rm -rf "$DIR"/{state,spool,run,db,dev,log}
 mkdir -p "$DIR"/{state,spool,run,dev,log}
@@ -288,12 +303,6 @@ spawn slurmdbd slurmdbd
 wait_for 60 slurmdbd timeout 10 sacctmgr -n show cluster
 timeout 20 sacctmgr -i add cluster ci </dev/null >"$DIR/log/sacctmgr.out" 2>&1 || true
 spawn slurmctld slurmctld -f "$CONF" -c
-for i in $(seq "$NODES"); do
-    mkdir -p "$DIR/spool/node$i"
-    cmd=(slurmd -N "node$i" -f "$CONF")
-    [ "$UTS" = 0 ] || cmd=(unshare --uts sh -c "hostname node$i && exec \"\$@\"" sh "${cmd[@]}")
-    [ "$NET" != netns ] || cmd=(nsenter "--net=/run/netns/slurmci-node$i" "${cmd[@]}")
-    spawn "slurmd-node$i" "${cmd[@]}"
-done
+for i in $(seq "$NODES"); do start_node "$i"; done
 wait_for 90 "all $NODES nodes" healthy
 finish
