@@ -1,4 +1,4 @@
-"""The model that a checkpoint holds: from what came with it, and from its tensors."""
+"""The architecture that a checkpoint holds: from what came with it, and from its tensors."""
 
 from __future__ import annotations
 
@@ -12,61 +12,8 @@ from torch import nn
 from mvit_video.config.loading import parse_config
 from mvit_video.errors import InputError
 from mvit_video.models import REGISTRY
-from mvit_video.weights.checkpoint import Checkpoint, Source, read_checkpoint
-from mvit_video.weights.inflate import CENTRE, Inflation
-from mvit_video.weights.load import load_weights
+from mvit_video.weights.checkpoint import Checkpoint
 from mvit_video.weights.native import spec_from_dict
-
-
-def model_from_checkpoint(
-    source: Source | Checkpoint,
-    num_frames: int | None = None,
-    *,
-    infer: bool = False,
-    config: CfgNode | None = None,
-    inflation: Inflation = CENTRE,
-) -> nn.Module:
-    """Builds the model that a checkpoint holds and loads it, in eval mode.
-
-    Args:
-        source: as `read_checkpoint` takes it, or what that gave.
-        num_frames: clip length; None for the checkpoint's own. Another one interpolates the position
-            tables, inflates an image model, or makes an image model of a video model (1).
-        infer: build from the tensors alone, whatever config came with them.
-        config: the model's config, in place of one that came with the weights.
-        inflation: how image weights become video weights.
-
-    Raises:
-        InputError: the checkpoint cannot be read, its config and its tensors contradict each other, or
-            its tensors are not those of a published family.
-    """
-    checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
-    spec = checkpoint_spec(checkpoint, num_frames, infer=infer, config=config)
-    _refuse_contradicting_tables(checkpoint, spec)
-    if num_frames not in (None, spec.num_frames):
-        spec = checkpoint.reader.with_frames(spec, num_frames, inflation)
-    model = _without_weights(checkpoint, spec)
-    model.to_empty(device="cpu")  # initial weights would only be overwritten
-    load_weights(model, checkpoint, inflation=inflation)
-    return model.eval()
-
-
-def _without_weights(checkpoint: Checkpoint, spec: Any) -> nn.Module:
-    with torch.device("meta"):
-        return REGISTRY[checkpoint.reader.name].model(spec)
-
-
-def _refuse_contradicting_tables(checkpoint: Checkpoint, spec: Any) -> None:
-    """At its own clip size a checkpoint needs no interpolation: where it would, its tables disagree."""
-    wanted = _without_weights(checkpoint, spec).state_dict()
-    state, _ = checkpoint.reader.reconcile(dict(checkpoint.state), spec)
-    for key in wanted.keys() & state.keys():
-        table = any(re.fullmatch(pattern, key) for pattern, _ in checkpoint.reader.tables)
-        if table and state[key].shape != wanted[key].shape:
-            raise InputError(
-                f"{checkpoint.source}: {key} is {tuple(state[key].shape)}, which contradicts the other tensors: the "
-                f"model they describe has {tuple(wanted[key].shape)} there"
-            )
 
 
 def checkpoint_spec(
@@ -127,3 +74,26 @@ def embedded_config(checkpoint: Checkpoint) -> CfgNode | None:
         return None
     slowfast = checkpoint.config_spelling == "slowfast"
     return parse_config(checkpoint.config, f"the config in {checkpoint.source}", slowfast)
+
+
+def model_without_weights(checkpoint: Checkpoint, spec: Any) -> nn.Module:
+    """The model of `spec` on the meta device."""
+    with torch.device("meta"):
+        return REGISTRY[checkpoint.reader.name].model(spec)
+
+
+def refuse_contradicting_tables(checkpoint: Checkpoint, spec: Any) -> None:
+    """At its own clip size a checkpoint needs no interpolation: where it would, its tables disagree.
+
+    Raises:
+        InputError: naming the table.
+    """
+    wanted = model_without_weights(checkpoint, spec).state_dict()
+    state, _ = checkpoint.reader.reconcile(dict(checkpoint.state), spec)
+    for key in wanted.keys() & state.keys():
+        table = any(re.fullmatch(pattern, key) for pattern, _ in checkpoint.reader.tables)
+        if table and state[key].shape != wanted[key].shape:
+            raise InputError(
+                f"{checkpoint.source}: {key} is {tuple(state[key].shape)}, which contradicts the other tensors: the "
+                f"model they describe has {tuple(wanted[key].shape)} there"
+            )

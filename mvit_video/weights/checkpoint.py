@@ -61,7 +61,7 @@ class Checkpoint:
     def is_image_model(self) -> bool:
         """True if the first convolution sees one frame: an image checkpoint."""
         stem = self.state.get(self.reader.stem)
-        return stem is not None and (stem.ndim == 4 or stem.shape[2] == 1)
+        return stem is not None and (stem.ndim == 4 or (stem.ndim == 5 and stem.shape[2] == 1))
 
 
 def read_checkpoint(source: Source, sha256: str = "") -> Checkpoint:

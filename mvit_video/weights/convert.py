@@ -13,9 +13,10 @@ from torch import nn
 
 from mvit_video.errors import InputError
 from mvit_video.files import atomic_file
-from mvit_video.weights.architecture import embedded_config, model_from_checkpoint
+from mvit_video.weights.architecture import embedded_config
 from mvit_video.weights.checkpoint import Checkpoint
 from mvit_video.weights.inflate import CENTRE, Inflation
+from mvit_video.weights.model import model_from_checkpoint
 from mvit_video.weights.native import save_native
 
 NATIVE = "native"

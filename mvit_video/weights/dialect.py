@@ -118,49 +118,89 @@ def translate(state: Mapping[str, Tensor], rules: tuple[Rule, ...], source: str)
     Raises:
         InputError: two keys give the same tensor of ours and differ, or a part of a joined tensor is missing.
     """
-    ours: State = {}
-    origin: dict[str, str] = {}
-    parts: dict[str, dict[str, tuple[str, Tensor]]] = {}
-    later: list[tuple[str, str, Tensor]] = []
-    orders: dict[str, tuple[str, ...]] = {}
-    reshaped, dropped = [], []
-    unknown: State = {}
+    translator = _Translator(rules, source)
     for key, tensor in state.items():
-        rule, match = _first_match(rules, key)
+        translator.place(key, tensor)
+    translator.join_parts()
+    translator.compare_duplicates()
+    return Translation(
+        translator.ours,
+        tuple(translator.renamed),
+        tuple(translator.reshaped),
+        tuple(translator.dropped),
+        translator.unknown,
+    )
+
+
+class _Translator:
+    """Goes through a state dict key by key; joins and comparisons wait until all keys are known."""
+
+    def __init__(self, rules: tuple[Rule, ...], source: str) -> None:
+        self.rules, self.source = rules, source
+        self.ours: State = {}
+        self.origin: dict[str, str] = {}
+        self.parts: dict[str, tuple[Rule, dict[str, tuple[str, Tensor]]]] = {}
+        self.duplicates: list[tuple[str, str, Tensor]] = []
+        self.renamed: list[tuple[str, str]] = []
+        self.reshaped: list[str] = []
+        self.dropped: list[str] = []
+        self.unknown: State = {}
+
+    def place(self, key: str, tensor: Tensor) -> None:
+        rule, match = _first_match(self.rules, key)
         if rule is None or match is None:
-            unknown[key] = tensor
-            continue
+            self.unknown[key] = tensor
+            return
         target = match.expand(rule.target)
         if rule.operation == "drop":
-            dropped.append(key)
+            self.dropped.append(key)
         elif rule.operation == "duplicate":
-            later.append((key, target, tensor))
+            self.duplicates.append((key, target, tensor))
         elif rule.operation == "join":
-            parts.setdefault(target, {})[match["part"]] = (key, tensor)
-            orders[target] = rule.parts
-        elif target in ours:
-            raise InputError(f"{source}: {origin[target]} and {key} both hold {target}")
+            _, parts = self.parts.setdefault(target, (rule, {}))
+            parts[match["part"]] = (key, tensor)
         else:
-            ours[target] = rule.change(tensor) if rule.change else tensor
-            origin[target] = key
+            self.take(key, target, rule.change(tensor) if rule.change else tensor)
             if rule.change:
-                reshaped.append(target)
-    renamed = [(key, target) for target, key in origin.items() if key != target]
-    for target, found in parts.items():
-        ours[target] = _stack(found, orders[target], target, source)
-        reshaped.append(target)
-        renamed += [(key, target) for key, _ in found.values()]
-    for key, target, tensor in later:
-        if target not in ours:
-            ours[target] = tensor
-            renamed.append((key, target))
-        elif torch.equal(ours[target], tensor):
-            dropped.append(key)
-        else:
-            raise InputError(
-                f"{source}: {key} should repeat {origin.get(target, target)} but differs from it; the file was altered"
-            )
-    return Translation(ours, tuple(renamed), tuple(reshaped), tuple(dropped), unknown)
+                self.reshaped.append(target)
+
+    def take(self, key: str, target: str, tensor: Tensor) -> None:
+        if target in self.ours:
+            raise InputError(f"{self.source}: {self.origin[target]} and {key} both hold {target}")
+        self.ours[target] = tensor
+        self.origin[target] = key
+        if key != target:
+            self.renamed.append((key, target))
+
+    def join_parts(self) -> None:
+        for target, (rule, parts) in self.parts.items():
+            absent = [part for part in rule.parts if part not in parts]
+            present = ", ".join(key for key, _ in parts.values())
+            if absent:
+                raise InputError(
+                    f"{self.source}: beside {present} the part {', '.join(absent)} of {target} is missing"
+                )
+            tensors = [parts[part][1] for part in rule.parts]
+            if len({tensor.shape[1:] for tensor in tensors}) > 1 or not all(
+                tensor.ndim for tensor in tensors
+            ):
+                shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+                raise InputError(f"{self.source}: {present} do not join, they are {shapes}")
+            self.take(parts[rule.parts[0]][0], target, torch.cat(tensors))
+            self.renamed += [(parts[part][0], target) for part in rule.parts[1:]]
+            self.reshaped.append(target)
+
+    def compare_duplicates(self) -> None:
+        for key, target, tensor in self.duplicates:
+            if target not in self.ours:
+                self.take(key, target, tensor)
+            elif torch.equal(self.ours[target], tensor):
+                self.dropped.append(key)
+            else:
+                raise InputError(
+                    f"{self.source}: {key} should repeat {self.origin[target]} and differs from it; "
+                    "the file was altered"
+                )
 
 
 def _first_match(rules: tuple[Rule, ...], key: str) -> tuple[Rule | None, re.Match[str] | None]:
@@ -168,15 +208,3 @@ def _first_match(rules: tuple[Rule, ...], key: str) -> tuple[Rule | None, re.Mat
         if match := re.fullmatch(rule.pattern, key):
             return rule, match
     return None, None
-
-
-def _stack(
-    found: Mapping[str, tuple[str, Tensor]], order: tuple[str, ...], target: str, source: str
-) -> Tensor:
-    absent = [part for part in order if part not in found]
-    if absent:
-        present = ", ".join(key for key, _ in found.values())
-        raise InputError(
-            f"{source}: beside {present} the part {', '.join(absent)} of {target} is missing"
-        )
-    return torch.cat([found[part][1] for part in order])

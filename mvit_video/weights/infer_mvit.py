@@ -52,7 +52,7 @@ def infer_mvit(state: Mapping[str, Tensor], num_frames: int | None = None) -> MV
     blocks = _read_blocks(state)
     in_attention = _changes_in_attention(blocks)
     heads = _heads(blocks)
-    stem = _shape(state, "patch_embed.proj.weight")
+    stem = _shape(state, "patch_embed.proj.weight", 4, 5)
     kernel, stride, padding = _stem(stem)
     pools = any(block.kernel_q or block.kernel_kv for block in blocks)
     relative = "blocks.0.attn.rel_pos_h" in state
@@ -60,7 +60,7 @@ def infer_mvit(state: Mapping[str, Tensor], num_frames: int | None = None) -> MV
     mask_feat = relative and not in_attention and kernel[0] > 1
     size = _clip_size(state, stride, num_frames)
     spec = MViTSpec(
-        num_classes=_shape(state, "head.projection.weight")[0],
+        num_classes=_shape(state, "head.projection.weight", 2)[0],
         num_frames=size[0],
         crop_size=size[1],
         in_channels=stem[1],
@@ -108,15 +108,22 @@ def _with_key_strides(spec: MViTSpec, state: Mapping[str, Tensor]) -> MViTSpec:
 
 def _tables_fit(spec: MViTSpec, state: Mapping[str, Tensor]) -> bool:
     return all(
-        _shape(state, f"blocks.{index}.attn.rel_pos_h")[0] == block.relative_rows[1]
+        _shape(state, f"blocks.{index}.attn.rel_pos_h", 2)[0] == block.relative_rows[1]
         for index, block in enumerate(spec.blocks)
     )
 
 
-def _shape(state: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
+def _shape(state: Mapping[str, Tensor], key: str, *num_axes: int) -> tuple[int, ...]:
+    """Shape of a tensor that must be there, with one of these numbers of axes."""
     if key not in state:
         raise InputError(f"the tensor {key} is missing, without which this is no MViT")
-    return tuple(state[key].shape)
+    shape = tuple(state[key].shape)
+    if len(shape) not in num_axes or 0 in shape:
+        axes = " or ".join(map(str, num_axes))
+        raise InputError(
+            f"the tensor {key} has the shape {shape}; it takes {axes} axes, none of length 0"
+        )
+    return shape
 
 
 def _read_blocks(state: Mapping[str, Tensor]) -> list[_Block]:
@@ -136,19 +143,19 @@ def _read_blocks(state: Mapping[str, Tensor]) -> list[_Block]:
 
 
 def _read_block(state: Mapping[str, Tensor], name: str) -> _Block:
-    attention_dim, _ = _shape(state, f"{name}.attn.proj.weight")
-    dim_out, hidden = _shape(state, f"{name}.mlp.fc2.weight")
+    attention_dim, _ = _shape(state, f"{name}.attn.proj.weight", 2)
+    dim_out, hidden = _shape(state, f"{name}.mlp.fc2.weight", 2)
     rows = [
         shape[0] if key.startswith("pool") else shape[-1]
         for key in ("pool_q.weight", "pool_k.weight", "pool_v.weight", "rel_pos_h", "rel_pos_t")
-        if (shape := _shape_or_none(state, f"{name}.attn.{key}"))
+        if (shape := _shape_or_none(state, f"{name}.attn.{key}", 2 if key.startswith("rel") else 5))
     ]
     if len(set(rows)) > 1:
         raise InputError(
             f"pools and tables of {name} disagree on the width of a head: {sorted(set(rows))}"
         )
     return _Block(
-        dim=_shape(state, f"{name}.norm1.weight")[0],
+        dim=_shape(state, f"{name}.norm1.weight", 1)[0],
         dim_out=dim_out,
         attention_dim=attention_dim,
         hidden=hidden,
@@ -158,14 +165,13 @@ def _read_block(state: Mapping[str, Tensor], name: str) -> _Block:
     )
 
 
-def _shape_or_none(state: Mapping[str, Tensor], key: str) -> tuple[int, ...] | None:
-    return tuple(state[key].shape) if key in state else None
+def _shape_or_none(state: Mapping[str, Tensor], key: str, num_axes: int) -> tuple[int, ...] | None:
+    return _shape(state, key, num_axes) if key in state else None
 
 
 def _kernel(state: Mapping[str, Tensor], key: str) -> Grid | None:
-    """(t, h, w); image models may leave out the time."""
-    shape = _shape_or_none(state, key)
-    return shape and ((1,) * (5 - len(shape)) + shape[2:])
+    shape = _shape_or_none(state, key, 5)
+    return shape and shape[2:]
 
 
 def _heads(blocks: list[_Block]) -> list[int]:
@@ -255,20 +261,32 @@ def _clip_size(
     steps = 1 if stride[0] == 1 else None
     side = None
     if "pos_embed_spatial" in state:
-        side = square_side(state["pos_embed_spatial"].shape[1], "pos_embed_spatial")
-        steps = _shape(state, "pos_embed_temporal")[1]
+        side = square_side(_shape(state, "pos_embed_spatial", 3)[1], "pos_embed_spatial")
+        steps = _shape(state, "pos_embed_temporal", 3)[1]
     elif "blocks.0.attn.rel_pos_h" in state:
-        rows = {_shape(state, f"blocks.0.attn.rel_pos_{axis}")[0] for axis in "hw"}
-        if len(rows) > 1:
-            raise InputError(f"tables of {sorted(rows)} rows are for frames that are not square")
-        side = (rows.pop() + 1) // 2
+        side = _extent(state, "h")
+        if side != _extent(state, "w"):
+            raise InputError("its relative tables are for frames that are not square")
         if "blocks.0.attn.rel_pos_t" in state:
-            steps = (state["blocks.0.attn.rel_pos_t"].shape[0] + 1) // 2
+            steps = _extent(state, "t")
+    elif "pos_embed" not in state:
+        raise InputError(
+            "it has no position tables, without which no MViT was published; give its config"
+        )
     steps = steps or (num_frames and max(1, num_frames // stride[0]))
     if "pos_embed" in state:
-        tokens = state["pos_embed"].shape[1] - ("cls_token" in state)
+        tokens = _shape(state, "pos_embed", 3)[1] - ("cls_token" in state)
         steps = steps or tokens // (_CROP // stride[1]) ** 2
         side = square_side(tokens // max(steps, 1), f"pos_embed over {steps} time steps")
     if not steps:
         raise InputError("no table tells the clip length of this video model; say num_frames")
     return steps * stride[0], (side or _CROP // stride[1]) * stride[1]
+
+
+def _extent(state: Mapping[str, Tensor], axis: str) -> int:
+    """Extent of the grid that the first block's relative table along an axis is for."""
+    key = f"blocks.0.attn.rel_pos_{axis}"
+    rows = _shape(state, key, 2)[0]
+    if rows % 2 == 0:
+        raise InputError(f"{key} has {rows} rows; a relative table has an odd number")
+    return (rows + 1) // 2

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mvit_video.errors import InputError
+from mvit_video.weights.architecture import checkpoint_spec, refuse_contradicting_tables
 from mvit_video.weights.checkpoint import Checkpoint, Source, read_checkpoint
 from mvit_video.weights.dialect import State
 from mvit_video.weights.inflate import CENTRE, Inflation, change_time
@@ -87,6 +88,7 @@ def load_weights(
     fit = _Fit(checkpoint, inflation, model)
     fit.place_all()
     fit.refuse_misfits(allow_missing, allow_unexpected)
+    fit.refuse_contradicting_tables()
     model.load_state_dict(fit.fitted, strict=False)
     report = fit.report()
     _log.log(logging.WARNING if report.new_head else logging.INFO, "%s", report)
@@ -112,6 +114,8 @@ class _Fit:
         self.keys: dict[str, list[str]] = {name: [] for name in _COUNTED}
         self.misshapen: list[str] = []
         self.new_head = False
+        heads = {len(t) for key, t in self.state.items() if self._is_head(key) and t.ndim}
+        self.head_is_whole = len(heads) == 1
 
     def place_all(self) -> None:
         for key, target in self.wanted.items():
@@ -128,13 +132,14 @@ class _Fit:
             return self._begin(key, target)
         if tensor.shape == target.shape:
             return self._put("inflated" if key in self.computed else "matched", key, tensor)
-        if re.fullmatch(self.reader.head, key) and tensor.shape[1:] == target.shape[1:]:
+        same_input = tensor.ndim and tensor.shape[1:] == target.shape[1:]
+        if self._is_head(key) and self.head_is_whole and same_input:
             self.new_head = True
             self.keys["missing"].append(key)
             self.keys["unexpected"].append(key)
             return None
         resize = _first_match(self.reader.tables, key)
-        if resize and tensor.ndim == target.ndim and tensor.shape[-1] == target.shape[-1]:
+        if resize and _is_resizable(tensor, target):
             return self._put("interpolated", key, resize(tensor, target, self.spec))
         changed = change_time(tensor, target.shape, self.inflation)
         if changed is None or (changed.numel() != tensor.numel() and not self.between):
@@ -146,6 +151,9 @@ class _Fit:
             self.keys["reshaped"].append(key)
             return self._put("matched", key, changed)
         return self._put("inflated", key, changed)
+
+    def _is_head(self, key: str) -> bool:
+        return re.fullmatch(self.reader.head, key) is not None
 
     def _put(self, name: str, key: str, tensor: Tensor) -> None:
         self.fitted[key] = tensor
@@ -190,6 +198,26 @@ class _Fit:
         differ = self.reader.differences(found, self.spec)
         return [f"checkpoint against model, {line}" for line in differ[:_NAMED]]
 
+    def refuse_contradicting_tables(self) -> None:
+        """Tables are resized together, or one of them is damaged."""
+        if not self.keys["interpolated"]:
+            return
+        try:
+            spec = checkpoint_spec(self.checkpoint)
+        except InputError:
+            if self._is_published():
+                raise
+            return  # and there is no config: nothing says what the tables should be
+        refuse_contradicting_tables(self.checkpoint, spec)
+
+    def _is_published(self) -> bool:
+        """True if the model's own tensors tell what it is."""
+        try:
+            self.reader.infer(self.wanted, None)
+        except InputError:
+            return False
+        return True
+
     def report(self) -> LoadReport:
         translation = self.checkpoint.translation
         reshaped = {*translation.reshaped, *self.keys["reshaped"]} & self.fitted.keys()
@@ -205,6 +233,12 @@ class _Fit:
                 for name in ("matched", "interpolated", "inflated", "missing", "unexpected")
             },
         )
+
+
+def _is_resizable(table: Tensor, target: Tensor) -> bool:
+    """True for tables (L, d) or (1, N, C) that differ in the number of positions alone."""
+    others = (slice(0, -2), slice(-1, None))
+    return table.ndim == target.ndim and all(table.shape[i] == target.shape[i] for i in others)
 
 
 def _first_match(table: Iterable[tuple[str, Found]], key: str) -> Found | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,14 @@ from torch import Tensor
 from mvit_video.errors import InputError
 from mvit_video.models.mvit import MViT
 from mvit_video.weights import load_weights, model_from_checkpoint, read_checkpoint
-from tests.weights.small_models import V1, V2, clip_for, largest_difference, weights_of
+from tests.weights.small_models import (
+    V1,
+    V2,
+    as_pytorchvideo,
+    clip_for,
+    largest_difference,
+    weights_of,
+)
 
 
 def _copy(model: MViT) -> dict[str, Tensor]:
@@ -149,3 +157,43 @@ def test_half_precision_weights_load_as_what_they_stand_for() -> None:
 def test_a_checkpoint_read_once_can_be_loaded_twice() -> None:
     checkpoint = read_checkpoint(weights_of(V1))
     assert str(load_weights(MViT(V1), checkpoint)) == str(load_weights(MViT(V1), checkpoint))
+
+
+def _tables_in_disorder() -> list[tuple[str, Callable[[Tensor], Tensor]]]:
+    relative, position = "blocks.0.attn.rel_pos_h", "pos_embed_spatial"
+    return [
+        (relative, lambda table: table[:15]),
+        (relative, lambda table: torch.cat([table, table])),
+        ("blocks.2.attn.rel_pos_w", lambda table: table[:9]),
+        (position, lambda table: table.repeat(2, 1, 1)),
+        (position, lambda table: table[:0]),
+    ]
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_one_table_of_another_size_is_damage_not_another_clip(number: int) -> None:
+    key, change = _tables_in_disorder()[number]
+    spec = V2 if "rel_pos" in key else V1
+    weights = weights_of(spec)
+    weights[key] = change(weights[key])
+    with pytest.raises(InputError, match=r"rel_pos|relative|pos_embed_spatial"):
+        load_weights(MViT(spec), weights)
+
+
+def test_half_a_head_is_damage_not_another_head() -> None:
+    weights = weights_of(V1)
+    weights["head.projection.bias"] = weights["head.projection.bias"][:2]
+    with pytest.raises(InputError, match=r"head\.projection\.bias is \(2,\) in the checkpoint"):
+        load_weights(MViT(V1), weights)
+
+
+@pytest.mark.parametrize("theirs", [False, True], ids=["slowfast", "pytorchvideo"])
+@pytest.mark.parametrize("change", [Tensor.flatten, lambda t: t[None], lambda t: t.sum()])
+def test_a_tensor_of_any_other_shape_is_refused_with_a_message(theirs: bool, change) -> None:
+    weights = as_pytorchvideo(weights_of(V1), repeated=False) if theirs else weights_of(V1)
+    for key, tensor in weights.items():
+        damaged = weights | {key: change(tensor)}
+        if damaged[key].shape == tensor.shape:
+            continue
+        with pytest.raises(InputError):
+            model_from_checkpoint(damaged)
