@@ -13,6 +13,9 @@ from mvit_video.benchmark.zoo import config_header, sizes, zoo_table
 from mvit_video.models import REGISTRY
 from mvit_video.resources import configs_dir
 from mvit_video.weights.zoo import ZOO, Published, weights_url
+from tools.zoo import BEGIN, END, REPOSITORY
+
+README = REPOSITORY / "README.md"
 
 # ../shared/reference/mvit.md 1.9: exact parameters, and multiply-adds in 10^9 as measured.
 MEASURED = {
@@ -91,3 +94,11 @@ def test_the_table_has_a_line_for_each() -> None:
 def test_a_configs_head_says_what_was_published(config: str) -> None:
     text = (configs_dir().parent / config).read_text(encoding="utf-8")
     assert text.startswith(config_header(config)), "python tools/zoo.py --write"
+
+
+def test_the_table_in_the_readme_is_not_stale() -> None:
+    text = README.read_text(encoding="utf-8")
+    if BEGIN not in text:
+        pytest.skip("the README has no table of published models")
+    table = text.split(BEGIN)[1].split(END)[0].strip()
+    assert table == zoo_table(), "python tools/zoo.py --write"
