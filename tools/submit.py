@@ -78,8 +78,9 @@ def main() -> int:
     options.tasks_per_node = options.tasks_per_node or max(options.gpus_per_node, 1)
     if options.gpus_per_node and options.tasks_per_node != options.gpus_per_node:
         parser.error("--tasks-per-node must be --gpus-per-node where there are GPUs")
-    if options.shards:
-        options.test = options.test or not options.train
+    if options.shards and options.train:
+        parser.error("--shards is for a test; leave out --train")
+    options.test |= bool(options.only_shards)
     if options.only_shards and max(options.only_shards) >= (options.shards or 0):
         parser.error("--only-shards takes numbers from 0, below --shards")
     return submit(options, overrides, sys.argv)

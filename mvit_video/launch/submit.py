@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,9 +69,7 @@ def submit(options: argparse.Namespace, overrides: Sequence[str], command: Seque
             print(text)
         return 0
     staged = submission.new_folder(jobs_folder, datetime.now())
-    submission.record(
-        staged, [job.config for job in steps[0].jobs[:: options.shards or 1]], command
-    )
+    submission.record(staged, [cfg.dump() for cfg in configs], command)
     if options.shards and not options.only_shards:
         remove_parts(configs[0])
     submitted = _submit_steps(options, steps, folder, staged)
@@ -181,22 +180,27 @@ def _submit_steps(
     options: argparse.Namespace, steps: Sequence[Step], folder: str, staged: Path
 ) -> list[submitit.Job]:
     """Submits and tells; returns the jobs of the first step."""
-    first: list[submitit.Job] = []
-    dependency = ""
-    for step in steps:
-        if options.cluster == "slurm":
-            jobs = batch.submit_slurm(step.request, folder, staged, dependency, step.jobs)
-        elif options.cluster == "local":
-            jobs = batch.submit_local(step.request, folder, staged, step.jobs)
-        else:
-            jobs = batch.submit_debug(folder, step.jobs)
+    submitted: list[list[submitit.Job]] = []
+    for number, step in enumerate(steps):
+        dependency = f"{step.after}:{_base_id(submitted[-1])}" if step.after else ""
+        try:
+            if options.cluster == "slurm":
+                jobs = batch.submit_slurm(step.request, folder, staged, dependency, step.jobs)
+            elif options.cluster == "local":
+                jobs = batch.submit_local(step.request, folder, staged, step.jobs)
+            else:
+                jobs = batch.submit_debug(folder, step.jobs)
+        except InputError:
+            for job in chain(*submitted):
+                job.cancel()
+            if not number:
+                shutil.rmtree(staged)
+            raise
         for job in jobs:
             submission.link(staged, job.paths.folder)
         _tell(options.cluster, step, jobs)
-        first = first or jobs
-        following = steps[steps.index(step) + 1 :][:1]
-        dependency = f"{following[0].after}:{_base_id(jobs)}" if following else ""
-    return first
+        submitted.append(jobs)
+    return submitted[0]
 
 
 def _base_id(jobs: Sequence[submitit.Job]) -> str:

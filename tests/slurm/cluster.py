@@ -86,7 +86,7 @@ class Submitted:
 
     def __init__(self, out: str, err: str) -> None:
         self.out, self.err = out, err
-        self.jobs: list[str] = re.findall(r"^job (\d+)", out, re.MULTILINE)
+        self.jobs: list[str] = re.findall(r"^job (\d+) \(", out, re.MULTILINE)
 
     @property
     def folder(self) -> Path:

@@ -69,6 +69,14 @@ def keys(dataset):
     return make
 
 
+@pytest.fixture(scope="session")
+def config(tmp_path_factory) -> str:
+    """An empty config: all is on the command line."""
+    path = tmp_path_factory.mktemp("config") / "empty.yaml"
+    path.write_text("")
+    return str(path)
+
+
 @pytest.fixture
 def words(keys, tmp_path):
     """The same, with an output folder of the test's own."""

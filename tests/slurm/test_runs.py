@@ -23,13 +23,6 @@ EPOCHS, STEPS = 10, 60
 TWO_BY_TWO = ("--nodes=2", "--tasks-per-node=2", "--cpus-per-task=2", "--signal-delay=60")
 
 
-@pytest.fixture(scope="session")
-def config(tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("config") / "empty.yaml"
-    path.write_text("")
-    return str(path)
-
-
 @pytest.fixture
 def training(words, config) -> Callable[..., list[str]]:
     """The command line of the training that all tests here do."""
@@ -189,4 +182,5 @@ def test_a_node_that_dies_is_noticed_and_the_job_goes_on(cluster, training, undi
         cluster.wait_until(lambda: cluster.state(job) == "PENDING", f"{job} to be requeued")
     assert cluster.wait(job) == "COMPLETED", logs(run / "jobs", job)
     assert cluster.restarts(job) == 1
+    assert "DUE TO NODE FAILURE" in logs(run / "jobs", job)
     assert_same_bits(run, undisturbed)

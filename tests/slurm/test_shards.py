@@ -1,0 +1,85 @@
+"""A test as an array of parts, one of which is lost and run again alone; and what Slurm refuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.slurm.cluster import environment, logs
+
+ONE = ("--cpus-per-task=1", "--timeout=5", "--signal-delay=60")
+
+
+def test_a_lost_shard_is_named_and_run_again_alone(cluster, words, config, tmp_path):
+    run = tmp_path / "run"
+    keys = [*words("run", SOLVER__MAX_EPOCH=1)]
+    whole = subprocess.run(
+        [sys.executable, str(REPOSITORY / "tools" / "run_net.py"), "--cfg", config, *keys],
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert whole.returncode == 0, whole.stderr
+    predictions, metrics = (run / "test" / name for name in ("predictions.npz", "metrics.json"))
+    expected = predictions.read_bytes()
+    predictions.unlink()
+    metrics.unlink()
+    # A folder where the part's temporary file would be: this shard cannot write.
+    obstacle = run / "test" / ".predictions-00001-of-00003.npz.tmp"
+    obstacle.mkdir()
+    command = ("--cfg", config, *keys, "--test", "--shards=3", *ONE, "--max-failures=0")
+    told = cluster.submit(*command)
+    shards, merge = told.jobs
+    assert cluster.wait(merge) == "FAILED"
+    assert [cluster.state(f"{shards}_{i}") for i in range(3)] == [
+        "COMPLETED",
+        "FAILED",
+        "COMPLETED",
+    ]
+    log = logs(run / "jobs", merge)
+    assert "part 1 of 3 (counted from 0) is not in" in log
+    assert "--only-shards" in log
+    assert not predictions.exists()
+    obstacle.rmdir()
+    told = cluster.submit(*command, "--only-shards", "1")
+    again, merge = told.jobs
+    assert cluster.wait(merge) == "COMPLETED", logs(run / "jobs", merge)
+    assert cluster.state(again) == "COMPLETED"
+    assert predictions.read_bytes() == expected
+    assert metrics.exists()
+    assert sorted(path.name for path in (run / "test").iterdir()) == [
+        "metrics.json",
+        "predictions.npz",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("--partition=nowhere", "Slurm refused the job: invalid partition specified: nowhere"),
+        ("--nodes=8", "Slurm refused the job: "),
+        ("--mem-gb=4000", "Slurm refused the job: "),
+        ("--cpus-per-task=99", "Slurm refused the job: "),
+    ],
+)
+def test_what_slurm_refuses_is_told_plainly(cluster, words, config, option, reason):
+    keys = words("run", SOLVER__MAX_EPOCH=1)
+    told = cluster.submit("--cfg", config, *keys, "--train", option, expect=2)
+    assert f"\nerror: {reason}" in told.err  # after what sbatch itself says
+    assert "Traceback" not in told.err
+    assert told.jobs == []
+
+
+def test_a_sweep_is_one_array_and_is_followed(cluster, words, config, tmp_path):
+    keys = words("run", SOLVER__MAX_EPOCH=1)
+    sweep = ("--sweep", "RNG_SEED=1,2", "--train", "--follow")
+    told = cluster.submit("--cfg", config, *keys, *ONE, *sweep)
+    (array,) = told.jobs
+    assert "epoch 1/1 done" in told.out
+    for number in (0, 1):
+        assert cluster.wait(f"{array}_{number}") == "COMPLETED", told.out
+    for seed in (1, 2):
+        assert (tmp_path / "run" / f"RNG_SEED={seed}" / "checkpoints" / "step_00000003.pt").exists()
