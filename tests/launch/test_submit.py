@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from tests.run_processes import log_lines
 from tests.tiny_run import TINY_RUN, overrides, write_dataset
 
 EXPECTED = Path(__file__).with_name("expected") / "k400_16_nodes.sbatch"
+SUBMIT = REPOSITORY / "tools" / "submit.py"
 WRONG_INPUT = 2
 
 
@@ -27,10 +29,10 @@ def dataset(tmp_path_factory) -> dict[str, str]:
     return write_dataset(tmp_path_factory.mktemp("videos"), num_train=12, num_test=4)
 
 
-def submit(*words: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+def submit(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(REPOSITORY / "tools" / "submit.py"), *words],
-        cwd=cwd,
+        [sys.executable, str(SUBMIT), *words],
+        cwd=REPOSITORY,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -76,11 +78,16 @@ def test_the_sbatch_file_of_16_nodes_with_8_gpus(dataset):
         (["--cfg", "nowhere.yaml"], "nowhere.yaml"),
     ],
 )
-def test_mistakes_are_refused_before_anything_is_written(tiny, tmp_path, words, message):
-    done = submit(*tiny, *words)
-    assert done.returncode == WRONG_INPUT, done.stdout + done.stderr
-    assert done.stderr.startswith("error: ")
-    assert message in done.stderr
+def test_mistakes_are_refused_before_anything_is_written(
+    tiny, tmp_path, words, message, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "argv", [str(SUBMIT), *tiny, *words])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SUBMIT), run_name="__main__")
+    told = capsys.readouterr().err
+    assert ended.value.code == WRONG_INPUT, told
+    assert told.startswith("error: ")
+    assert message in told
     assert not (tmp_path / "run").exists()
 
 

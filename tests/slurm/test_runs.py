@@ -21,6 +21,7 @@ from tests.train.test_resume import differences, final_state
 RUN_NET = str(REPOSITORY / "tools" / "run_net.py")
 EPOCHS, STEPS = 10, 60
 TWO_BY_TWO = ("--nodes=2", "--tasks-per-node=2", "--cpus-per-task=2", "--signal-delay=60")
+ONE_BY_TWO = ("--nodes=1", *TWO_BY_TWO[1:])
 
 
 @pytest.fixture
@@ -159,7 +160,7 @@ def test_a_killed_task_ends_the_others_and_the_job_goes_on(
     assert cluster.restarts(job) == 1
 
 
-def test_scancel_saves_and_ends_it(cluster, training, tmp_path):
+def test_scancel_saves_and_ends_it_and_half_the_nodes_go_on(cluster, training, tmp_path):
     told = cluster.submit(*training("run", TRAIN__CHECKPOINT_STEPS=0), *TWO_BY_TWO)
     (train, test), run = told.jobs, tmp_path / "run"
     wait_for_start(cluster, run, 1)
@@ -171,6 +172,12 @@ def test_scancel_saves_and_ends_it(cluster, training, tmp_path):
     assert (run / "checkpoints" / f"step_{stopped:08d}.pt").exists()
     assert cluster.wait(test) == "CANCELLED"  # what waits for it will never come
     assert cluster.restarts(train) == 0
+    # The same command with one node: each process takes two micro-batches where it took one.
+    told = cluster.submit(*training("run", TRAIN__CHECKPOINT_STEPS=0), *ONE_BY_TWO, "--train")
+    (again,) = told.jobs
+    assert cluster.wait(again) == "COMPLETED", logs(run / "jobs", again)
+    assert "SOLVER.ACCUMULATE_STEPS was 1 and is now 2" in logs(run / "jobs", again)
+    assert [x["step"] for x in log_lines(run, "step")] == list(range(1, STEPS + 1))
 
 
 def test_a_node_that_dies_is_noticed_and_the_job_goes_on(cluster, training, undisturbed, tmp_path):
