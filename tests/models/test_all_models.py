@@ -210,18 +210,16 @@ def test_compilation_traces_the_whole_model(which):
 
 
 @pytest.mark.slow
-@everyone
+@pytest.mark.parametrize("which", ["MViT v2", "DualViT", "MPViT", "CloFormer"])
 def test_compiled_training_equals_eager_training(which):
-    model = make(which).train()
+    # In float64: some gradients in front of a BatchNorm are nothing but rounding in float32.
+    model = make(which).double().train()
     compiled = torch.compile(copy.deepcopy(model))
     for one in (model, compiled):
-        nn.functional.cross_entropy(one(clip()), torch.tensor([0, 3])).backward()
+        nn.functional.cross_entropy(one(clip().double()), torch.tensor([0, 3])).backward()
     found = dict(compiled._orig_mod.named_parameters())
     for name, parameter in model.named_parameters():
-        scale = parameter.grad.abs().max().item() + 1e-6
-        torch.testing.assert_close(
-            found[name].grad, parameter.grad, atol=1e-3 * scale, rtol=1e-3, msg=name
-        )
+        torch.testing.assert_close(found[name].grad, parameter.grad, atol=1e-9, rtol=1e-6)
 
 
 CONFIGS = {
