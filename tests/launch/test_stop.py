@@ -19,6 +19,7 @@ def test_each_signal_requests_a_stop(number):
         assert not stop.requested
         os.kill(os.getpid(), number)
         assert stop.requested
+        assert stop.requeue == (number == signal.SIGUSR2)  # the others mean: for good
 
 
 def test_handlers_are_put_back():
