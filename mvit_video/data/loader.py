@@ -241,7 +241,9 @@ def _itself(item: Any) -> Any:
 
 
 def _begin_worker(_: int) -> None:
-    if multiprocessing.get_start_method() != "forkserver":  # there the server is the parent, and ends with the run
+    if (
+        multiprocessing.get_start_method() != "forkserver"
+    ):  # there the server is the parent, and ends with the run
         die_with_parent(multiprocessing.parent_process().pid)
 
 
