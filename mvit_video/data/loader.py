@@ -241,9 +241,8 @@ def _itself(item: Any) -> Any:
 
 
 def _begin_worker(_: int) -> None:
-    if (
-        multiprocessing.get_start_method() != "forkserver"
-    ):  # there the server is the parent, and ends with the run
+    # The parent of a worker from a fork server is the server, which ends with the run.
+    if multiprocessing.get_start_method() != "forkserver":
         die_with_parent(multiprocessing.parent_process().pid)
 
 
