@@ -49,7 +49,7 @@ setup(
         "av>=17",
         "fvcore",
         "iopath",
-        "submitit",
+        "submitit>=1.5.4,<1.6",  # its sbatch text and teardown are held to an expected file
         "safetensors",
         "tqdm",
     ],
