@@ -54,7 +54,7 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "test": ["pytest", "pytest-xdist", "hypothesis", "ruff", "import-linter"],
+        "test": ["pytest", "pytest-xdist", "hypothesis", "ruff", "import-linter", "tensorboard"],
         "tensorboard": ["tensorboard"],
     },
 )
