@@ -51,7 +51,8 @@ class Request:
     def one_process(self, name: str, with_gpu: bool = True) -> Request:
         """The same for a job of a single process."""
         gpus = min(self.gpus_per_node, 1) if with_gpu else 0
-        return replace(self, name=name, nodes=1, tasks_per_node=1, gpus_per_node=gpus)
+        share = self.mem_gb and max(self.mem_gb // self.tasks_per_node, 1)
+        return replace(self, name=name, nodes=1, tasks_per_node=1, gpus_per_node=gpus, mem_gb=share)
 
 
 def slurm_parameters(request: Request, submission: Path, dependency: str = "") -> dict[str, Any]:

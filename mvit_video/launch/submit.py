@@ -55,7 +55,8 @@ def submit(options: argparse.Namespace, overrides: Sequence[str], command: Seque
     """
     configs = _configs(options, overrides)
     request = _request(options)
-    job_dir = options.job_dir or str(Path(configs[0].OUTPUT_DIR) / "jobs" / "%j")
+    first = Path(configs[0].OUTPUT_DIR)
+    job_dir = options.job_dir or str((first.parent if options.sweep else first) / "jobs" / "%j")
     jobs_folder = submission.jobs_folder(job_dir)
     folder = str(Path(job_dir).absolute())
     steps = _steps(options, request, configs)

@@ -91,6 +91,18 @@ def test_mistakes_are_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_shards_are_an_array_after_the_training_and_take_a_share_of_a_node(tiny, tmp_path):
+    asked = ("--gpus-per-node=2", "--mem-gb=64", "--shards=3", "--dry-run")
+    done = submit(*tiny, *asked)
+    assert done.returncode == 0, done.stderr
+    train, shards, merge = done.stdout.split("#!/bin/bash")[1:]
+    assert "--gpus-per-node=2" in train and "--mem=64GB" in train
+    assert "--gpus-per-node=1" in shards and "--mem=32GB" in shards
+    assert "--array=0-2%3" in shards and "--dependency=afterok" in shards
+    assert "--gpus-per-node" not in merge and "--dependency=afterany" in merge
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_local_job_runs_the_code_as_it_was_and_leaves_a_record(tiny, tmp_path):
     done = submit(*tiny, "--cluster", "local", "--cpus-per-task", "1", "SOLVER.MAX_EPOCH", "1")
     assert done.returncode == 0, done.stderr
