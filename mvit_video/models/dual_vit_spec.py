@@ -80,7 +80,7 @@ PRESETS = with_image_models(
         depths=(1, 1, 2, 1),
         heads=(1, 2, 3, 4),
         mlp_ratios=(4, 4, 4, 3),
-        layer_scale=0.1,
+        layer_scale=1.0,
     ),
 }
 

@@ -310,8 +310,8 @@ PRESETS = with_image_models(
 ) | {
     # For demos and tests.
     "MPVIT_TINY": MPViTSpec(
-        widths=(16, 24, 32, 48),
-        depths=(1, 1, 1, 1),
+        widths=(32, 48, 64, 96),
+        depths=(1, 1, 2, 1),
         paths=(1, 2, 2, 2),
         windows=((3, 2), (5, 2)),
         mlp_ratio=2,
