@@ -38,7 +38,8 @@ def _positive(cfg: CfgNode) -> None:
         section, _, leaf = name.rpartition(".")
         value = (cfg[section] if section else cfg)[leaf]
         if value <= 0:
-            raise InputError(f"{name} is {value}; it must be above 0")
+            counted = ", counted in videos over all ranks," if leaf == "BATCH_SIZE" else ""
+            raise InputError(f"{name} is {value}; it{counted} must be above 0")
     if cfg.NUM_GPUS == 0 or cfg.NUM_GPUS < -1:
         raise InputError(
             f"NUM_GPUS is {cfg.NUM_GPUS}; use -1 for all visible GPUs (or one CPU process), or a number of processes"

@@ -222,7 +222,7 @@ def _views(entries: Entries, ours: Entries) -> list[str]:
         clips, source = ours["TEST.BATCH_SIZE"]
         ours["TEST.BATCH_SIZE"] = (max(1, clips // views), source)
         notes.append(
-            f"TEST.BATCH_SIZE {clips} clips are {max(1, clips // views)} videos of {views} views"
+            f"TEST.BATCH_SIZE {clips} clips are {max(1, clips // views)} videos of {views} views a step, over all ranks"
         )
     return notes
 

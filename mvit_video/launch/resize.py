@@ -37,7 +37,8 @@ def keep_global_batch(cfg: CfgNode, size: int) -> None:
     if not fitting:
         raise InputError(
             f"the training in {cfg.OUTPUT_DIR} ran on {before} processes with {largest} videos each at a time; its "
-            f"TRAIN.BATCH_SIZE {batch} cannot be had on {size} processes: their number must divide it"
+            f"TRAIN.BATCH_SIZE {batch} cannot be had on {size} processes: it counts videos per update over all "
+            "ranks, and their number must divide it"
         )
     if fitting[0] != cfg.SOLVER.ACCUMULATE_STEPS:
         cfg.SOLVER.ACCUMULATE_STEPS = fitting[0]
@@ -50,6 +51,7 @@ def check_ranks(cfg: CfgNode, size: int) -> None:
     parts = size * cfg.SOLVER.ACCUMULATE_STEPS
     if cfg.TRAIN.BATCH_SIZE % parts:
         raise InputError(
-            f"TRAIN.BATCH_SIZE {cfg.TRAIN.BATCH_SIZE} does not divide evenly among {size} processes with "
-            f"SOLVER.ACCUMULATE_STEPS {cfg.SOLVER.ACCUMULATE_STEPS}; make it a multiple of {parts}"
+            f"TRAIN.BATCH_SIZE {cfg.TRAIN.BATCH_SIZE}, the videos per update over all ranks, does not divide "
+            f"evenly among {size} processes with SOLVER.ACCUMULATE_STEPS {cfg.SOLVER.ACCUMULATE_STEPS}; "
+            f"make it a multiple of {parts}"
         )
