@@ -83,8 +83,10 @@ def test_local_heads_gate_the_convolved_value():
 
 def test_pooled_heads_attend_to_window_means_over_the_whole_clip():
     pooled = randomise(PooledAttention(width=8, heads=2, head_width=4, window=(2, 4)))
-    x = torch.randn(2, 4, 8, 8, 8)
-    means = F.avg_pool3d(x.permute(0, 4, 1, 2, 3), (2, 4, 4)).flatten(2).transpose(1, 2)
+    x = torch.randn(2, 3, 9, 8, 8)  # with a rest in time and in height
+    means = F.avg_pool3d(x.permute(0, 4, 1, 2, 3), (2, 4, 4), ceil_mode=True)
+    means = means.flatten(2).transpose(1, 2)
+    assert means.shape[1] == 2 * 3 * 2
     q = pooled.q(x.flatten(1, 3))
     k, v = pooled.kv(means).chunk(2, dim=-1)
     for head in range(2):
