@@ -58,7 +58,7 @@ class LoadReport:
             f"{len(keys)} {name}" for name in _COUNTED if (keys := getattr(self, name))
         )
         head = "; the head is new, the checkpoint's has other classes" if self.new_head else ""
-        return f"{self.source} ({self.dialect}): {counts}{head}"
+        return f"{self.source} (names of {self.dialect}): {counts}{head}"
 
 
 def load_weights(
