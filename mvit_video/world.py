@@ -7,7 +7,7 @@ each collective is a no-op, so one code path serves a laptop and a cluster.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -67,3 +67,9 @@ class World:
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
+
+
+class Stop(Protocol):
+    """Whether somebody has asked this process to end soon."""
+
+    requested: bool

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,17 +23,11 @@ from mvit_video.evaluate.metrics import compute_metrics, summary, write_metrics
 from mvit_video.evaluate.predictions import Predictions, load, merge, save
 from mvit_video.evaluate.scoring import score_views
 from mvit_video.progress import progress
-from mvit_video.world import World
+from mvit_video.world import Stop, World
 
 FOLDER = "test"
 PREDICTIONS_FILE = "predictions.npz"
 METRICS_FILE = "metrics.json"
-
-
-class Stop(Protocol):
-    """Whether somebody has asked this process to end soon."""
-
-    requested: bool
 
 
 class ScoredVideo(NamedTuple):

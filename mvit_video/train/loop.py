@@ -16,7 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from fvcore.common.config import CfgNode
@@ -36,17 +36,11 @@ from mvit_video.train.resume import check_same_run, list_digest
 from mvit_video.train.schedule import build_schedule
 from mvit_video.train.update import Outcome, Updater
 from mvit_video.weights import load_weights
-from mvit_video.world import World
+from mvit_video.world import Stop, World
 
 CONFIG_FILE = "config.yaml"
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-class Stop(Protocol):
-    """Whether somebody has asked this process to end soon."""
-
-    requested: bool
 
 
 @dataclass(frozen=True)
