@@ -10,7 +10,6 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from mvit_video.benchmark.flops import count_multiply_adds
 from mvit_video.benchmark.measure import (
     alternate,
     in_fresh_process,
@@ -22,13 +21,10 @@ from mvit_video.benchmark.measure import (
 from mvit_video.build import build_model
 from mvit_video.errors import InputError
 from mvit_video.evaluate.scoring import autocast
+from mvit_video.models.cost import TRAINING_STEP, count_multiply_adds, count_parameters
 
 OURS = "mvit_video"
 AGAINST = ("pytorchvideo", "materialised")
-
-_BACKWARD_COST = (
-    3  # a training step's multiply-adds: those of the forward pass, and twice as many backward
-)
 
 
 def benchmark_model(
@@ -64,7 +60,7 @@ def benchmark_model(
     seconds = alternate({**passes, "matmul": matmul}, rounds, device)
     with torch.device("meta"):
         per_clip = count_multiply_adds(build_model(cfg), _clip_shape(cfg, 1))
-    work = per_clip * batch * (_BACKWARD_COST if training else 1)
+    work = per_clip * batch * (TRAINING_STEP if training else 1)
     peak = [matmul_multiply_adds / taken for taken in seconds["matmul"]]
     candidates = {}
     for name in names:
@@ -137,16 +133,12 @@ def _build(cfg: CfgNode, name: str) -> nn.Module:
         if name == "pytorchvideo"
         else materialised.MaterialisedMViT(ours.spec)
     )
-    if _num_parameters(theirs) != _num_parameters(ours):
+    if count_parameters(theirs) != count_parameters(ours):
         raise InputError(
-            f"{name} does not have this model: its nearest has {_num_parameters(theirs):,} parameters, "
-            f"not {_num_parameters(ours):,} (pytorchvideo has MViT v1 only)"
+            f"{name} does not have this model: its nearest has {count_parameters(theirs):,} parameters, "
+            f"not {count_parameters(ours):,} (pytorchvideo has MViT v1 only)"
         )
     return theirs
-
-
-def _num_parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _clip_shape(cfg: CfgNode, batch: int) -> tuple[int, ...]:

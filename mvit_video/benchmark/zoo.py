@@ -7,8 +7,8 @@ from functools import cache
 
 import torch
 
-from mvit_video.benchmark.flops import count_multiply_adds
 from mvit_video.models import REGISTRY
+from mvit_video.models.cost import count_multiply_adds, count_parameters
 from mvit_video.weights.zoo import ZOO, Published
 
 HEADER = "# Published: "
@@ -35,7 +35,7 @@ def _sizes(preset: str, num_classes: int) -> tuple[int, int]:
     with torch.device("meta"):
         model = family.model(spec)
     clip = (1, spec.in_channels, spec.num_frames, spec.crop_size, spec.crop_size)
-    return sum(p.numel() for p in model.parameters()), count_multiply_adds(model, clip)
+    return count_parameters(model), count_multiply_adds(model, clip)
 
 
 def config_header(config: str) -> str:

@@ -9,14 +9,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from mvit_video.build import build_model
 from mvit_video.config import load_config
-from mvit_video.layers import heads
 from mvit_video.models import REGISTRY
+from mvit_video.models.cost import count_multiply_adds, count_parameters
 from mvit_video.resources import configs_dir
 from tests.models.inflation import VARIANTS
 
@@ -44,34 +41,24 @@ def on_meta(name: str, **changes):
         return family.model(replace(family.presets[name], num_classes=1000, **changes)).eval()
 
 
-def parameters(model) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 @every_variant
 def test_the_image_model_has_the_published_parameters(name):
-    assert parameters(on_meta(f"IN1K_{name}")) == EXPECTED[name][0]
+    assert count_parameters(on_meta(f"IN1K_{name}")) == EXPECTED[name][0]
 
 
 @every_variant
 def test_the_video_model_adds_only_its_kernels_along_time(name):
     video = on_meta(name)
-    assert round(parameters(video) / 1e6, 3) == EXPECTED[name][1]
+    assert round(count_parameters(video) / 1e6, 3) == EXPECTED[name][1]
     taps = sum(p.numel() for key, p in video.named_parameters() if key.endswith("taps"))
     stem = next(p for p in video.stem.parameters() if p.ndim == 5)
-    assert parameters(video) == EXPECTED[name][0] + taps + stem.numel() * 2 // 3
+    assert count_parameters(video) == EXPECTED[name][0] + taps + stem.numel() * 2 // 3
 
 
 @every_variant
-def test_a_clip_costs_the_published_multiply_adds(name, monkeypatch):
-    # The form as published: no columns for key biases and padding, no products of the 3 taps.
-    monkeypatch.setattr(
-        heads, "attention", lambda q, k, v, bias: F.scaled_dot_product_attention(q, k, v)
-    )
-    model = on_meta(name, depthwise_time="none")
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        model(torch.empty(1, 3, 16, 224, 224, device="meta"))
-    assert counter.get_total_flops() / 2e9 == pytest.approx(EXPECTED[name][2], rel=0.01)
+def test_a_clip_costs_the_published_multiply_adds(name):
+    counted = count_multiply_adds(on_meta(name), (1, 3, 16, 224, 224))
+    assert counted / 1e9 == pytest.approx(EXPECTED[name][2], rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +66,7 @@ def test_a_clip_costs_the_published_multiply_adds(name, monkeypatch):
 )
 def test_full_kernels_add_many_times_what_taps_add(name, thousands):
     full, none = (on_meta(name, depthwise_time=time) for time in ("full", "none"))
-    assert round((parameters(full) - parameters(none)) / 1000) == thousands
+    assert round((count_parameters(full) - count_parameters(none)) / 1000) == thousands
 
 
 CONFIGS = sorted(
