@@ -54,7 +54,15 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "test": ["pytest", "pytest-xdist", "hypothesis", "ruff", "import-linter", "tensorboard"],
+        "test": [
+            "pytest",
+            "pytest-xdist",
+            "hypothesis",
+            "ruff",
+            "import-linter",
+            "tensorboard",
+            "playwright",  # drives the system's Chromium; it needs none of its own
+        ],
         "tensorboard": ["tensorboard"],
     },
 )

@@ -11,6 +11,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; before t
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.browser import chromium, open_page  # noqa: F401  fixtures
+
 # How long an example takes says more about the machine's other work than about the code.
 settings.register_profile(
     "shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
