@@ -117,6 +117,16 @@ class Video:
             width, height = (first.width, first.height)[:: -1 if self.rotation % 2 else 1]
             self.info = VideoInfo(num_frames, self._fps(), width, height)
 
+    def times(self) -> np.ndarray:
+        """(num_frames,) ascending seconds at which the frames are shown, the first at 0.
+
+        From the packets; where those prove nothing, evenly at the average rate.
+        """
+        if self.index.doubt is not None:
+            return np.arange(self.info.num_frames) / self.info.fps
+        pts = np.array(self.index.pts)
+        return (pts - pts[0]) * float(self._stream.time_base)
+
     def read(self, numbers: list[int], size: Size | None = None) -> np.ndarray:
         """Frames by number, as `base.Reader.read` returns them."""
         size = size or (self.info.height, self.info.width)

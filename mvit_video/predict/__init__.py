@@ -1,0 +1,1 @@
+"""Any video in; scores, timelines and overlays out."""
