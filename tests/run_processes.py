@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ _CONTEXT.set_forkserver_preload(["mvit_video.launch.phases", "torch._dynamo", "a
 _TIMEOUT = 120.0
 
 
-def _run(words: Sequence[str], environment: dict[str, str], stderr: str) -> None:
+def _run(
+    words: Sequence[str], environment: dict[str, str], stderr: str, before: Callable[[], None]
+) -> None:
     from mvit_video.config import load_config
     from mvit_video.launch import run
     from mvit_video.launch.cli import run_tool
@@ -34,21 +36,29 @@ def _run(words: Sequence[str], environment: dict[str, str], stderr: str) -> None
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.environ.update(environment)
+    before()
     multiprocessing.set_start_method(None, force=True)  # loader workers start as they do elsewhere
     sys.exit(run_tool(lambda: run(load_config(None, words))))
 
 
 class Run:
-    """A run of a config over 1 or more ranks, as torchrun would start them."""
+    """A run of a config over 1 or more ranks, as torchrun would start them.
 
-    def __init__(self, words: Sequence[str], ranks: int = 1) -> None:
+    Args:
+        words: of the command line.
+        before: called in each rank before all else; a function of a module.
+    """
+
+    def __init__(
+        self, words: Sequence[str], ranks: int = 1, before: Callable[[], None] = bool
+    ) -> None:
         self.output = Path(words[list(words).index("OUTPUT_DIR") + 1])
         self.output.mkdir(parents=True, exist_ok=True)
         self._store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         self.processes: list[BaseProcess] = []
         for rank in range(ranks):
             environment = self._environment(rank, ranks) if ranks > 1 else {}
-            arguments = (list(words), environment, str(self.output / "stderr.txt"))
+            arguments = (list(words), environment, str(self.output / "stderr.txt"), before)
             self.processes.append(_CONTEXT.Process(target=_run, args=arguments, daemon=False))
             self.processes[-1].start()
 

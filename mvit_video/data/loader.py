@@ -53,7 +53,8 @@ class TrainBatch(TypedDict):
     choices: B * S, what is to be done to each clip on the device.
     label: (B * S,) int64.
     index: (B,) int64, the samples that the sampler asked for.
-    substituted: (B,) bool, where another sample stands in for an undecodable one.
+    used: (B,) int64, the samples shown.
+    substituted: (B,) bool, where that is another one, which stands in for an undecodable one.
     undecodable: the videos that failed.
     """
 
@@ -61,6 +62,7 @@ class TrainBatch(TypedDict):
     choices: list[ClipChoices]
     label: Tensor
     index: Tensor
+    used: Tensor
     substituted: Tensor
     undecodable: list[UndecodableVideo]
 
@@ -231,6 +233,7 @@ def _train_batch(samples: list[TrainSample | InputError]) -> TrainBatch | InputE
         choices=[choices for sample in samples for choices in sample["choices"]],
         label=torch.tensor([label for sample in samples for label in sample["clip_labels"]]),
         index=torch.tensor([s["index"] for s in samples]),
+        used=torch.tensor([s["used"] for s in samples]),
         substituted=torch.tensor([s["used"] != s["index"] for s in samples]),
         undecodable=[video for sample in samples for video in sample["undecodable"]],
     )
