@@ -7,6 +7,7 @@ official JSON files. Either way a list of a million videos is three arrays, whic
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -75,6 +76,13 @@ class ListFile:
 
     def label(self, index: int) -> int:
         return int(self.labels[index])
+
+    def digest(self) -> str:
+        """Changes when a name, a label or the order of the list changes."""
+        digest = hashlib.sha256(self.names)
+        digest.update(self.ends.tobytes())
+        digest.update(self.labels.tobytes())
+        return digest.hexdigest()
 
 
 def load_list(cfg: CfgNode, split: Split) -> ListFile:

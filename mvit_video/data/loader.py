@@ -184,7 +184,11 @@ def train_loader(cfg: CfgNode, world: World) -> TrainLoader:
 
 
 def video_loader(
-    cfg: CfgNode, split: Split, world: World, preprocessing: Preprocessing | None = None
+    cfg: CfgNode,
+    split: Split,
+    world: World,
+    preprocessing: Preprocessing | None = None,
+    skip: int = 0,
 ) -> Loader:
     """This rank's share of the validation or test videos, one VideoViews or UndecodableVideo at a time, in list order.
 
@@ -194,6 +198,7 @@ def video_loader(
 
     Args:
         preprocessing: the checkpoint's, where there is one; the config's otherwise.
+        skip: videos of the share that are left out at its beginning.
     """
     test = split == "test"
     videos = TestVideos(
@@ -204,7 +209,7 @@ def video_loader(
         num_crops=cfg.TEST.NUM_SPATIAL_CROPS if test else 1,
         shuffle_seed=cfg.RNG_SEED if test and cfg.TEST.SHUFFLE_FRAMES else None,
     )
-    share = range(world.rank, len(videos), world.size)
+    share = range(world.rank, len(videos), world.size)[skip:]
     return Loader(
         DataLoader(
             videos,

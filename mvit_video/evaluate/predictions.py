@@ -11,6 +11,7 @@ without pickles:
     undecodable_index, undecodable_id, undecodable_label, undecodable_reason   the videos without scores
     class_names (C,) or (0,) str
     num_videos  ()            videos in the list; a part, which a rank or a shard wrote, holds fewer
+    origin      () str        digest of what made the scores: the weights, the list, the views (evaluate/parts.py)
     format      ()            1
 """
 
@@ -31,6 +32,16 @@ from mvit_video.files import atomic_file
 
 FORMAT = 1
 _NAMED_IN_MESSAGES = 5
+# What zipfile and numpy raise over a damaged archive; RuntimeError: it seems encrypted, or compressed in a new way.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    OSError,
+    AttributeError,
+    RuntimeError,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +57,7 @@ class Predictions:
         num_videos: videos in the whole list.
         undecodable: ascending by index.
         class_names: C names, or none.
+        origin: digest of what made the scores, "" where nobody knows; the same in all parts of a test.
 
     Raises:
         InputError: the fields do not fit together.
@@ -59,6 +71,7 @@ class Predictions:
     num_videos: int
     undecodable: tuple[UndecodableVideo, ...] = ()
     class_names: tuple[str, ...] = ()
+    origin: str = ""
 
     def __post_init__(self) -> None:
         if self.scores.ndim != 3 or self.scores.dtype != np.float32:
@@ -112,22 +125,38 @@ def merge(parts: Sequence[Predictions]) -> Predictions:
     Raises:
         InputError: parts of different tests, a video in two parts, or a video in none.
     """
+    whole = concatenate(parts)
+    if len(whole.missing):
+        raise InputError(
+            f"{len(whole.missing)} of {whole.num_videos} videos are in no part: list positions "
+            f"{_shortened(whole.missing.tolist())}; run the missing part again"
+        )
+    return whole
+
+
+def concatenate(parts: Sequence[Predictions]) -> Predictions:
+    """What several parts of one test hold together, in list order.
+
+    Raises:
+        InputError: parts of different tests, or a video in two parts.
+    """
     first = parts[0]
     for part in parts[1:]:
         same = (
             part.num_videos == first.num_videos
             and part.class_names == first.class_names
+            and part.origin == first.origin
             and part.scores.shape[1:] == first.scores.shape[1:]
             and np.array_equal(part.view, first.view)
         )
         if not same:
             raise InputError(
-                "these parts are not of one test: their lists, views or classes differ"
+                "these parts are not of one test: their weights, lists, views or classes differ"
             )
     index = np.concatenate([part.index for part in parts])
     order = np.argsort(index, kind="stable")
     ids = [video_id for part in parts for video_id in part.video_id]
-    whole = Predictions(
+    return Predictions(
         video_id=tuple(ids[i] for i in order),
         index=index[order],
         label=np.concatenate([part.label for part in parts])[order],
@@ -138,13 +167,8 @@ def merge(parts: Sequence[Predictions]) -> Predictions:
             sorted((video for part in parts for video in part.undecodable), key=lambda v: v.index)
         ),
         class_names=first.class_names,
+        origin=first.origin,
     )
-    if len(whole.missing):
-        raise InputError(
-            f"{len(whole.missing)} of {whole.num_videos} videos are in no part: list positions "
-            f"{_shortened(whole.missing.tolist())}; run the missing part again"
-        )
-    return whole
 
 
 def save(predictions: Predictions, path: str | os.PathLike[str]) -> None:
@@ -166,6 +190,7 @@ def save(predictions: Predictions, path: str | os.PathLike[str]) -> None:
             undecodable_label=np.array([video.label for video in lost], dtype=np.int64),
             undecodable_reason=_text([video.reason for video in lost]),
             class_names=_text(predictions.class_names),
+            origin=np.array(predictions.origin),
         )
 
 
@@ -181,7 +206,7 @@ def load(path: str | os.PathLike[str]) -> Predictions:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         return _from_arrays(arrays)
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, AttributeError) as error:
+    except _DAMAGE as error:
         raise InputError(
             f"{os.fspath(path)} is damaged or no predictions file ({error}); run the test again"
         ) from error
@@ -206,6 +231,7 @@ def _from_arrays(arrays: dict[str, np.ndarray]) -> Predictions:
         num_videos=int(arrays["num_videos"]),
         undecodable=tuple(UndecodableVideo(*fields) for fields in zip(*lost, strict=True)),
         class_names=tuple(arrays["class_names"].tolist()),
+        origin=str(arrays["origin"]),
     )
 
 

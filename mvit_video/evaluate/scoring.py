@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from mvit_video.data.preprocessing import Preprocessing
 from mvit_video.errors import InputError
+from mvit_video.world import World
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
@@ -16,6 +18,13 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, getattr(torch, precision))
+
+
+def common_steps(num_items: int, per_step: int, world: World) -> int:
+    """Steps of `per_step` items until the rank with the most is through: every rank takes as many, and so votes as
+    often."""
+    steps = world.gather_objects(math.ceil(num_items / per_step))
+    return world.broadcast_object(max(steps) if world.is_main else None)
 
 
 def score_views(

@@ -1,8 +1,8 @@
-"""The multi-view test: every video of the list scored once, in all its views, over any number of ranks."""
+"""The multi-view test: every video of the list scored once, in all its views, over any number of ranks or shards."""
 
 from __future__ import annotations
 
-import math
+import logging
 from collections.abc import Sequence
 from contextlib import closing
 from itertools import islice
@@ -18,16 +18,17 @@ from mvit_video.data.dataset import UndecodableVideo
 from mvit_video.data.lists import load_list
 from mvit_video.data.loader import Loader, video_loader
 from mvit_video.data.preprocessing import Preprocessing
-from mvit_video.errors import InputError
 from mvit_video.evaluate.metrics import compute_metrics, summary, write_metrics
-from mvit_video.evaluate.predictions import Predictions, load, merge, save
-from mvit_video.evaluate.scoring import score_views
+from mvit_video.evaluate.parts import Part, merge_files, origin_of, remove_parts
+from mvit_video.evaluate.predictions import Predictions, concatenate, save
+from mvit_video.evaluate.scoring import common_steps, score_views
 from mvit_video.progress import progress
 from mvit_video.world import Stop, World
 
 FOLDER = "test"
 PREDICTIONS_FILE = "predictions.npz"
 METRICS_FILE = "metrics.json"
+_log = logging.getLogger(__name__)
 
 
 class ScoredVideo(NamedTuple):
@@ -45,7 +46,8 @@ def run_test(
     """Tests a model on this rank's share of the test list, then brings the shares of all ranks together.
 
     Writes OUTPUT_DIR/test/predictions.npz (the same bytes for any number of ranks) and metrics.json. Ends by printing
-    the score and where the files lie.
+    the score and where the files lie. What a stopped test has scored is kept beside them, and the next goes on behind
+    it if the weights, the list and the views are the same.
 
     Args:
         model: with the weights to test, on world.device.
@@ -53,21 +55,15 @@ def run_test(
         stop: looked at before every TEST.BATCH_SIZE videos.
 
     Returns:
-        The metrics, on every rank; None where the test was stopped, having written nothing.
+        The metrics, on every rank; None where the test was stopped.
 
     Raises:
         InputError: the list or the weights cannot be used.
     """
-    model.eval()
-    with closing(video_loader(cfg, "test", world, preprocessing)) as loader:
-        num_videos = _sum_over_ranks(len(loader), world)
-        videos = _score_share(cfg, model, preprocessing, loader, num_videos, world, stop)
-    if videos is None:
-        return None
     folder = Path(cfg.OUTPUT_DIR) / FOLDER
-    save(
-        _predictions(cfg, preprocessing, num_videos, videos), _part(folder, world.rank, world.size)
-    )
+    part = Part(folder, world.rank, world.size)
+    if not _score_part(cfg, model, preprocessing, part, world, world, stop):
+        return None
     world.barrier()
     metrics = None
     if world.is_main:
@@ -86,64 +82,77 @@ def run_test_part(
 ) -> Path | None:
     """Tests a model on every `num_parts`-th video from `part` on, in this process alone.
 
-    The same videos, and the same bytes, as a rank of that many would write.
+    The same videos, and the same bytes, as a rank of that many would write. Of a part that was stopped, or is there
+    already, only what is missing is scored.
 
     Returns:
-        The part's file in OUTPUT_DIR/test; None where the test was stopped, having written nothing.
+        The part's file in OUTPUT_DIR/test; None where the test was stopped.
 
     Raises:
         InputError: the list or the weights cannot be used.
     """
-    model.eval()
     share, alone = World(part, num_parts, device=device), World(device=device)
-    with closing(video_loader(cfg, "test", share, preprocessing)) as loader:
-        videos = _score_share(cfg, model, preprocessing, loader, len(loader), alone, stop)
-    if videos is None:
-        return None
-    num_videos = len(load_list(cfg, "test"))
-    path = _part(Path(cfg.OUTPUT_DIR) / FOLDER, part, num_parts)
-    save(_predictions(cfg, preprocessing, num_videos, videos), path)
-    return path
+    written = Part(Path(cfg.OUTPUT_DIR) / FOLDER, part, num_parts)
+    whole = _score_part(cfg, model, preprocessing, written, share, alone, stop)
+    return written.path if whole else None
 
 
 def merge_parts(cfg: CfgNode, num_parts: int) -> dict[str, Any]:
     """Brings together what `run_test_part` has written; returns the metrics.
 
     Raises:
-        InputError: a part is not there, or damaged; the others are left where they are.
+        InputError: a part is missing, damaged, unfinished or of another test; all are left where they are.
     """
-    folder = Path(cfg.OUTPUT_DIR) / FOLDER
-    missing = [i for i in range(num_parts) if not _part(folder, i, num_parts).exists()]
-    if missing:
-        raise InputError(
-            f"part {', '.join(map(str, missing))} of {num_parts} (counted from 0) is not in {folder}"
-        )
-    return _bring_together(folder, num_parts, cfg.DATA.ENSEMBLE_METHOD)
+    return _bring_together(Path(cfg.OUTPUT_DIR) / FOLDER, num_parts, cfg.DATA.ENSEMBLE_METHOD)
 
 
-def remove_parts(cfg: CfgNode) -> None:
-    """Removes what an earlier test in parts has left, so that nothing of it is merged with a new one."""
-    for path in (Path(cfg.OUTPUT_DIR) / FOLDER).glob("predictions-*-of-*.npz"):
-        path.unlink()
+def _score_part(
+    cfg: CfgNode,
+    model: nn.Module,
+    preprocessing: Preprocessing,
+    part: Part,
+    share: World,
+    world: World,
+    stop: Stop,
+) -> bool:
+    """Scores and saves what is still to be scored of a part. False if it was stopped on the way.
+
+    Args:
+        share: whose videos.
+        world: who is at work, and agrees on a stop.
+    """
+    model.eval()
+    videos = load_list(cfg, "test")
+    origin = origin_of(cfg, model, preprocessing, videos)
+    done = part.begun(origin)
+    num_done = 0 if done is None else len(done.positions)
+    if num_done:
+        _log.info("%d of %s's videos are scored already", num_done, part.path.name)
+    with closing(video_loader(cfg, "test", share, preprocessing, skip=num_done)) as loader:
+        scored, whole = _score(cfg, model, preprocessing, loader, world, stop)
+    predictions = _predictions(cfg, preprocessing, len(videos), origin, scored)
+    if done is not None:
+        predictions = concatenate([done, predictions])
+    if whole or len(predictions.positions):
+        save(predictions, part.path)
+    return whole
 
 
-def _score_share(
+def _score(
     cfg: CfgNode,
     model: nn.Module,
     preprocessing: Preprocessing,
     loader: Loader,
-    num_videos: int,
     world: World,
     stop: Stop,
-) -> list[ScoredVideo | UndecodableVideo] | None:
-    """What became of each video of the loader; None if the ranks agreed to stop on the way."""
+) -> tuple[list[ScoredVideo | UndecodableVideo], bool]:
+    """What became of the loader's videos; False with it if the ranks agreed to stop before the last."""
     per_step = max(cfg.TEST.BATCH_SIZE // world.size, 1)
-    largest_share = math.ceil(num_videos / world.size)
     items = progress(loader, len(loader), "test", shown=world.is_main)
     videos: list[ScoredVideo | UndecodableVideo] = []
-    for _ in range(0, largest_share, per_step):  # as many agreements on every rank
+    for _ in range(common_steps(len(loader), per_step, world)):
         if world.any(stop.requested):
-            return None
+            return videos, False
         for item in islice(items, per_step):
             if isinstance(item, UndecodableVideo):
                 videos.append(item)
@@ -151,13 +160,14 @@ def _score_share(
             views = item.views(world.device)
             scores = score_views(model, views, preprocessing, cfg.TEST.PRECISION)
             videos.append(ScoredVideo(item.index, item.video_id, item.label, scores.numpy()))
-    return videos
+    return videos, True
 
 
 def _predictions(
     cfg: CfgNode,
     preprocessing: Preprocessing,
     num_videos: int,
+    origin: str,
     videos: Sequence[ScoredVideo | UndecodableVideo],
 ) -> Predictions:
     """One rank's part of the predictions file."""
@@ -175,29 +185,20 @@ def _predictions(
         num_videos=num_videos,
         undecodable=tuple(video for video in videos if isinstance(video, UndecodableVideo)),
         class_names=preprocessing.class_names,
+        origin=origin,
     )
 
 
 def _bring_together(folder: Path, num_parts: int, ensemble: str) -> dict[str, Any]:
     """Merges the parts of all ranks, computes the metrics, says what they are."""
-    parts = [_part(folder, rank, num_parts) for rank in range(num_parts)]
-    predictions = merge([load(part) for part in parts])
+    predictions = merge_files(folder, num_parts)
     metrics = compute_metrics(predictions, ensemble)
     save(predictions, folder / PREDICTIONS_FILE)
     write_metrics(metrics, folder / METRICS_FILE)
-    for part in parts:
-        part.unlink()
+    remove_parts(folder)
     print(f"test: {summary(metrics)}")
     print(
         f"scores per video and view: {folder / PREDICTIONS_FILE}, metrics: {folder / METRICS_FILE}",
         flush=True,
     )
     return metrics
-
-
-def _part(folder: Path, rank: int, size: int) -> Path:
-    return folder / f"predictions-{rank:05d}-of-{size:05d}.npz"
-
-
-def _sum_over_ranks(value: int, world: World) -> int:
-    return int(world.all_reduce_sum(torch.tensor(value, device=world.device)))

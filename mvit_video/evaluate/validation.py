@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from mvit_video.data.dataset import UndecodableVideo
+from mvit_video.data.loader import Loader
 from mvit_video.data.preprocessing import Preprocessing
 from mvit_video.data.views import VideoViews
 from mvit_video.evaluate.metrics import TOP_K, label_rank
-from mvit_video.evaluate.scoring import autocast
-from mvit_video.world import World
-
-Item = TypeVar("Item")
+from mvit_video.evaluate.scoring import autocast, common_steps
+from mvit_video.world import Stop, World
 
 
 class _Result(NamedTuple):
@@ -31,12 +30,13 @@ class _Result(NamedTuple):
 
 def validate(
     model: nn.Module,
-    loader: Iterable[VideoViews | UndecodableVideo],
+    loader: Loader | Sequence[VideoViews | UndecodableVideo],
     preprocessing: Preprocessing,
     world: World,
     precision: str = "float32",
     batch_size: int = 8,
-) -> dict[str, Any]:
+    stop: Stop | None = None,
+) -> dict[str, Any] | None:
     """Loss and accuracy over the videos of all ranks, the same numbers on every rank.
 
     Args:
@@ -44,29 +44,31 @@ def validate(
         loader: this rank's videos, with one view each (`data.loader.video_loader` of split "val").
         precision: number format of the forward pass.
         batch_size: videos in a forward pass of this rank.
+        stop: looked at before every forward pass.
 
     Returns:
         {"loss": mean cross-entropy, "top1", "top5": percent, "num_scored", "undecodable": [{"video_id", "label",
-        "reason"}, ...]}; the first three None where no video could be scored.
+        "reason"}, ...]}; the first three None where no video could be scored. None if the ranks agreed to stop.
     """
     training = model.training
     model.eval()
     results: list[_Result] = []
     lost: list[UndecodableVideo] = []
-    for items in _batches(loader, batch_size):
+    remaining, asked = iter(loader), False
+    for _ in range(common_steps(len(loader), batch_size, world)):
+        asked = world.any(stop is not None and stop.requested)
+        if asked:
+            break
+        items = list(islice(remaining, batch_size))
         lost += (item for item in items if isinstance(item, UndecodableVideo))
         results += _score(
             [i for i in items if isinstance(i, VideoViews)], model, preprocessing, world, precision
         )
     model.train(training)
+    if asked:
+        return None
     shares = world.gather_objects((results, lost))
     return world.broadcast_object(_summarise(shares) if world.is_main else None)
-
-
-def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 def _score(

@@ -20,7 +20,6 @@ from fvcore.common.config import CfgNode
 
 from mvit_video.config import load_config
 from mvit_video.errors import InputError
-from mvit_video.evaluate.test import remove_parts
 from mvit_video.launch import batch, submission
 from mvit_video.launch.batch import Request
 from mvit_video.launch.job import Job, LocalRunJob, MergeJob, RunJob, ShardJob
@@ -71,8 +70,6 @@ def submit(options: argparse.Namespace, overrides: Sequence[str], command: Seque
         return 0
     staged = submission.new_folder(jobs_folder, datetime.now())
     submission.record(staged, [cfg.dump() for cfg in configs], command)
-    if options.shards and not options.only_shards:
-        remove_parts(configs[0])
     submitted = _submit_steps(options, steps, folder, staged)
     if options.cluster == "debug":
         return max(job.result() for job in submitted)

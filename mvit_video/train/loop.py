@@ -32,7 +32,7 @@ from mvit_video.train import checkpoint as checkpoints
 from mvit_video.train.log import RunLog
 from mvit_video.train.meter import BadUpdate, FiniteWatch, Throughput, peak_memory_mib
 from mvit_video.train.progress import EpochSums, Progress, epoch_means
-from mvit_video.train.resume import check_same_run, list_digest
+from mvit_video.train.resume import check_same_run
 from mvit_video.train.schedule import build_schedule
 from mvit_video.train.update import Outcome, Updater
 from mvit_video.weights import load_weights
@@ -170,6 +170,8 @@ class Trainer:
             if self._asked_to_stop():
                 return True
             metrics = self._validate(epoch)
+            if metrics is None:
+                return True
         loss, substituted = epoch_means(self.sums.gather(self.world))
         self.sums.clear()
         progress.epoch, progress.samples = epoch, 0
@@ -181,8 +183,8 @@ class Trainer:
             return True
         return False
 
-    def _validate(self, epoch: int) -> dict[str, float]:
-        """Numbers of the validation for the log; notes the best."""
+    def _validate(self, epoch: int) -> dict[str, float] | None:
+        """Numbers of the validation for the log; notes the best. None if the ranks agreed to stop on the way."""
         updater, progress = self.updater, self.progress
         result = validate(
             updater.model if updater.ema is None else updater.ema.module,
@@ -191,7 +193,13 @@ class Trainer:
             self.world,
             self.cfg.TEST.PRECISION,
             max(self.cfg.TEST.BATCH_SIZE // self.world.size, 1),
+            self.stop,
         )
+        if result is None:
+            _log.info(
+                "asked to stop: the validation after %d updates is still to come", progress.step
+            )
+            return None
         undecodable = len(result["undecodable"])
         if result["top1"] is None:
             raise InputError(f"none of the {undecodable} validation videos can be decoded")
@@ -257,7 +265,7 @@ class Trainer:
                 **self.updater.state_dict(),
                 "progress": {**self.progress.to_dict(), "sums": sums},
                 "world_size": self.world.size,
-                "train_list": list_digest(self.loader.videos),
+                "train_list": self.loader.videos.digest(),
                 "config": self.cfg.dump(),
                 "preprocessing": self.preprocessing.to_dict(),
             }

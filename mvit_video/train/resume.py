@@ -6,7 +6,6 @@ runs, what it writes and how it is tested are free; a few in between are allowed
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,14 +34,6 @@ _NOTED = {
 _log = logging.getLogger(__name__)
 
 
-def list_digest(videos: ListFile) -> str:
-    """Changes when a name, a label or the order of a list changes."""
-    digest = hashlib.sha256(videos.names)
-    digest.update(videos.ends.tobytes())
-    digest.update(videos.labels.tobytes())
-    return digest.hexdigest()
-
-
 def check_same_run(
     saved: Mapping[str, Any], path: Path, cfg: CfgNode, train_list: ListFile, world_size: int
 ) -> None:
@@ -61,7 +52,7 @@ def check_same_run(
             f"{path} belongs to a training with other settings:{lines}\n"
             "Give the old values to go on with it, or another OUTPUT_DIR to start a new one"
         )
-    if saved["train_list"] != list_digest(train_list):
+    if saved["train_list"] != train_list.digest():
         raise InputError(
             f"{path} was trained on another list than {train_list.source} with its {len(train_list)} videos; "
             "restore the list to go on, or give another OUTPUT_DIR to start a new training"

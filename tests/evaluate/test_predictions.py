@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,24 +113,33 @@ def test_a_video_scored_and_undecodable_is_named():
         predictions_of([1], [], 2, classes=4),
         dataclasses.replace(predictions_of([1], [], 2), view=VIEW[::-1]),
         dataclasses.replace(predictions_of([1], [], 2), class_names=("a", "b", "c")),
+        dataclasses.replace(predictions_of([1], [], 2), origin="other weights"),
     ],
-    ids=["another list", "other classes", "other views", "other names"],
+    ids=["another list", "other classes", "other views", "other names", "other weights"],
 )
 def test_parts_of_different_tests_do_not_merge(other):
     with pytest.raises(InputError, match="not of one test"):
         merge([predictions_of([0], [], 2), other])
 
 
-@pytest.mark.parametrize("where", [0.02, 0.3, 0.5, 0.98])
-def test_one_flipped_byte_is_noticed_or_harmless(tmp_path, where):
-    original = predictions_of(list(range(30)), [30], 31)
-    path = tmp_path / "predictions.npz"
-    save(original, path)
-    content = bytearray(path.read_bytes())
-    content[int(len(content) * where)] ^= 0xFF
+WHOLE = dataclasses.replace(predictions_of(list(range(30)), [30], 31), origin="a digest")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> tuple[Path, bytes]:
+    path = tmp_path_factory.mktemp("saved") / "predictions.npz"
+    save(WHOLE, path)
+    return path, path.read_bytes()
+
+
+@given(st.floats(0, 1, exclude_max=True), st.integers(1, 255))
+def test_one_damaged_byte_is_noticed_or_harmless(saved, where, flipped):
+    path, whole = saved
+    content = bytearray(whole)
+    content[int(len(content) * where)] ^= flipped
     path.write_bytes(content)
     try:
-        assert_same(load(path), original)
+        assert_same(load(path), WHOLE)
     except InputError as error:
         assert str(path) in str(error)
 

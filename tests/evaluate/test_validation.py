@@ -14,6 +14,7 @@ from mvit_video.data.dataset import UndecodableVideo
 from mvit_video.data.loader import video_loader
 from mvit_video.data.preprocessing import Preprocessing
 from mvit_video.evaluate.validation import validate
+from mvit_video.launch.stop import StopFlag
 from mvit_video.world import World
 
 
@@ -53,6 +54,23 @@ def test_undecodable_videos_are_reported_and_not_scored(make_cfg):
     assert found["undecodable"] == [{"video_id": "lost.mp4", "label": 1, "reason": "cut short"}]
     nothing = validate(RedOnly(), loader[-1:], Preprocessing.from_config(cfg), World())
     assert (nothing["loss"], nothing["top1"], nothing["num_scored"]) == (None, None, 0)
+
+
+def test_a_validation_that_is_asked_to_stop_has_no_result(make_cfg):
+    cfg = make_cfg()
+    model, preprocessing = build_model(cfg).train(), Preprocessing.from_config(cfg)
+    stop, seen = StopFlag(), []
+
+    def look(*_: object) -> None:
+        seen.append(1)
+        stop.requested = len(seen) == 2
+
+    model.register_forward_pre_hook(look)
+    loader = video_loader(cfg, "val", World())
+    found = validate(model, loader, preprocessing, World(), batch_size=1, stop=stop)
+    assert found is None
+    assert len(seen) == 2
+    assert model.training
 
 
 def _validate_as_rank(rank: int, size: int, store: str, config_file: str, results: str) -> None:

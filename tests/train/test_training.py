@@ -118,7 +118,7 @@ def test_a_finished_run_started_again_says_so_and_has_its_model(run, output, cap
     assert len(log_lines(output, "step")) == 12
 
 
-@pytest.mark.parametrize("looks", [1, 4, 5, 9])
+@pytest.mark.parametrize("looks", [1, 4, 5, 8, 9])
 def test_a_stop_saves_and_the_rest_gives_the_same_bits(run, words, looks, tmp_path):
     changes = {"TRAIN__CHECKPOINT_STEPS": 0, "TRAIN__CHECKPOINT_PERIOD": 100}
     whole = train(load_config(None, words("whole", **changes)), World(), Stop())
