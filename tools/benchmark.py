@@ -1,6 +1,8 @@
 """Measures speed and memory, in alternation with what one would use instead, so that ratios hold on a busy machine.
 
     python tools/benchmark.py model --cfg configs/K400/MVIT_B_16x4.yaml --against pytorchvideo NUM_THREADS 2
+    python tools/benchmark.py model --cfg configs/K400/MPVIT_S_16x4.yaml --against image --training NUM_THREADS 2
+    python tools/benchmark.py depthwise --cfg configs/K400/MPVIT_S_16x4.yaml --against conv3d --training
     python tools/benchmark.py loader --cfg configs/K400/MVIT_B_16x4.yaml --against pyav DATA.PATH_TO_DATA_DIR lists
 
 Comparisons with `pytorchvideo` and `materialised` need a checkout: they are built from tests/reference.
@@ -12,7 +14,7 @@ import json
 import sys
 from pathlib import Path
 
-from mvit_video.benchmark import loader, model
+from mvit_video.benchmark import depthwise, loader, model
 from mvit_video.benchmark.report import as_text
 from mvit_video.files import atomic_file
 from mvit_video.launch.cli import (
@@ -28,7 +30,7 @@ def main() -> int:
     """Parses the command line, measures, prints."""
     parser = Parser(__doc__)
     subjects = parser.add_subparsers(dest="subject", required=True)
-    for name, module in (("model", model), ("loader", loader)):
+    for name, module in (("model", model), ("depthwise", depthwise), ("loader", loader)):
         subject = subjects.add_parser(name, description=module.__doc__)
         add_config_arguments(subject)
         subject.add_argument(
@@ -40,22 +42,21 @@ def main() -> int:
         )
         subject.add_argument("--rounds", type=positive_int, default=7, help="timed rounds")
         subject.add_argument("--json", metavar="FILE", help="write the result there too")
-    subjects.choices["model"].add_argument(
-        "--batch", type=positive_int, default=1, help="clips per pass"
-    )
-    subjects.choices["model"].add_argument(
-        "--training", action="store_true", help="forward and backward"
-    )
+    for name in ("model", "depthwise"):
+        subject = subjects.choices[name]
+        subject.add_argument("--batch", type=positive_int, default=1, help="clips per pass")
+        subject.add_argument("--training", action="store_true", help="forward and backward")
     subjects.choices["loader"].add_argument(
         "--batches", type=positive_int, default=8, help="updates per round"
     )
     options, cfg = parse_with_config(parser)
-    if options.subject == "model":
-        result = model.benchmark_model(
+    if options.subject == "loader":
+        result = loader.benchmark_loader(cfg, options.against, options.batches, options.rounds)
+    else:
+        passes = {"model": model.benchmark_model, "depthwise": depthwise.benchmark_depthwise}
+        result = passes[options.subject](
             cfg, options.against, options.batch, options.rounds, options.training
         )
-    else:
-        result = loader.benchmark_loader(cfg, options.against, options.batches, options.rounds)
     print(as_text(result))
     if options.json:
         with atomic_file(options.json) as file:

@@ -19,10 +19,26 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from fvcore.common.config import CfgNode
 
 Result = TypeVar("Result")
 
 _MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
+
+
+def begin(cfg: CfgNode, training: bool) -> tuple[torch.device, dict[str, Any]]:
+    """Takes the config's threads; returns the device to measure on, and the setting in plain values."""
+    if cfg.NUM_THREADS:
+        torch.set_num_threads(cfg.NUM_THREADS)
+    torch.manual_seed(0)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return device, {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "pass": "training step" if training else "forward",
+        "precision": cfg.TRAIN.PRECISION if training else cfg.TEST.PRECISION,
+    }
 
 
 def alternate(
@@ -70,6 +86,17 @@ def median_and_spread(values: list[float]) -> tuple[float, float]:
         return median, 0.0
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
     return median, (high - low) / 2 / abs(median)
+
+
+def speed(seconds: list[float], batch: int) -> dict[str, float]:
+    """Clips per second and what belongs to it, of passes of `batch` clips."""
+    median, spread = median_and_spread(seconds)
+    return {
+        "clips_per_second": batch / median,
+        "ms_per_clip": 1000 * median / batch,
+        "spread": spread,
+        "best_ms_per_clip": 1000 * min(seconds) / batch,
+    }
 
 
 def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result:

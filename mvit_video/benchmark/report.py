@@ -10,6 +10,7 @@ _COLUMNS = {
     "ms_per_clip": ("ms/clip", "{:.1f}"),
     "spread": ("spread", "{:.1%}"),
     "best_ms_per_clip": ("best ms", "{:.1f}"),
+    "multiply_adds_per_clip": ("multiply-adds", "{:.3g}"),
     "share_of_matmul_peak": ("of matmul peak", "{:.1%}"),
     "peak_memory_mib": ("peak MiB", "{:.0f}"),
     "pass_memory_mib": ("of it, the pass", "{:.0f}"),
@@ -39,6 +40,10 @@ def as_text(result: Mapping[str, Any]) -> str:
             f"{ratios[key]:.2f}x the {label}" for key, label in _RATIOS.items() if key in ratios
         )
         lines.append(f"{name} takes {times} of {ours} (spread of time {ratios['time_spread']:.1%})")
+        if "rate" in ratios:
+            lines.append(
+                f"{ours} does {ratios['rate']:.2f}x the multiply-adds per second of {name}"
+            )
     return "\n".join(lines)
 
 

@@ -23,6 +23,32 @@ def test_a_model_against_pytorchvideo(run_tool, tiny_config, tmp_path):
     assert result["ratios"]["pytorchvideo"]["time"] > 0
 
 
+FAMILY = [
+    "MODEL.MODEL_NAME", "CloFormer", "CLOFORMER.VARIANT", "CLOFORMER_TINY", "DATA.NUM_FRAMES", 8,
+    "DATA.TRAIN_CROP_SIZE", 64, "DATA.TRAIN_JITTER_SCALES", "[64,64]",
+]  # fmt: skip
+
+
+def test_a_clip_against_images(run_tool, tiny_config):
+    done = run_tool(
+        "benchmark.py", "model", "--cfg", tiny_config, "--against", "image", "--training",
+        "--rounds", 1, "--opts", *FAMILY,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "image takes" in done.stdout
+    assert "the multiply-adds per second of image" in done.stdout
+
+
+def test_depthwise_convolutions_alone(run_tool, tiny_config):
+    done = run_tool(
+        "benchmark.py", "depthwise", "--cfg", tiny_config, "--against", "conv3d",
+        "--against", "none", "--training", "--rounds", 1, "--opts", *FAMILY,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "convolutions 10," in done.stdout  # two in each of five blocks
+    assert "conv3d takes" in done.stdout and "none takes" in done.stdout
+
+
 def test_the_loader_against_another_reader(run_tool, tiny_config):
     done = run_tool(
         "benchmark.py", "loader", "--cfg", tiny_config, "--against", "pyav", "--rounds", 2,
