@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import signal
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -146,9 +146,11 @@ class TrainLoader(Loader):
         self.order = order
         self.videos: ListFile = loader.dataset.videos
 
-    def set_position(self, epoch: int, consumed_samples: int = 0) -> None:
-        """Where the next iteration begins; counted in samples of the epoch over all ranks."""
-        self.order.set_position(epoch, consumed_samples)
+    def set_position(
+        self, epoch: int, consumed_samples: int = 0, reshuffled_at: Sequence[int] = ()
+    ) -> None:
+        """Where the next iteration begins; see EpochBatches.set_position."""
+        self.order.set_position(epoch, consumed_samples, reshuffled_at)
 
 
 def train_loader(cfg: CfgNode, world: World) -> TrainLoader:

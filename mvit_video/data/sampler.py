@@ -1,17 +1,21 @@
 """The order of training: which samples make up which update, on which rank.
 
 An epoch is one permutation of all samples, drawn from (seed, epoch). Update s takes the B samples at s * B,
-whatever the number of ranks; the ranks share them out among themselves. A position in an epoch is therefore a
-number of samples, and a run can go on from it with another number of ranks and see the same remaining updates.
+whatever the number of ranks; each rank takes a run of neighbours among them, so that neighbours, which mixup pairs,
+meet on one rank for any number of ranks that gives each an even share. A position in an epoch is a number of samples,
+and a run can go on from it with another number of ranks and see the same remaining updates.
+
+A run that goes back to a checkpoint shuffles what is left of that epoch anew: the epoch still holds each sample once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 from torch.utils.data import Sampler
 
-from mvit_video.data.seeding import epoch_order
+from mvit_video.data.seeding import epoch_order, reshuffled
 from mvit_video.errors import InputError
 from mvit_video.world import World
 
@@ -60,15 +64,25 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         self._shuffle = shuffle
         self._epoch = 0
         self._consumed = 0
+        self._reshuffled_at: Sequence[int] = ()
 
     @property
     def steps_per_epoch(self) -> int:
         """Updates of a whole epoch."""
         return self.num_samples // self.batch_size
 
-    def set_position(self, epoch: int, consumed_samples: int = 0) -> None:
-        """The next iteration runs from here: `consumed_samples` of the epoch are behind, counted over all ranks."""
+    def set_position(
+        self, epoch: int, consumed_samples: int = 0, reshuffled_at: Sequence[int] = ()
+    ) -> None:
+        """The next iteration runs from here.
+
+        Args:
+            consumed_samples: of the epoch that are behind, counted over all ranks.
+            reshuffled_at: positions in the epoch, in the order in which the run went back to them, from which on the
+                samples were shuffled anew.
+        """
         self._epoch, self._consumed = epoch, consumed_samples
+        self._reshuffled_at = tuple(reshuffled_at)
 
     def __len__(self) -> int:
         """Micro-batches from the position to the end of the epoch."""
@@ -79,11 +93,14 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         order = (
             epoch_order(self._seed, epoch, self.num_samples)
             if self._shuffle
-            else range(self.num_samples)
+            else np.arange(self.num_samples)
         )
+        for number, place in enumerate(self._reshuffled_at):
+            order[place:] = reshuffled(order[place:], self._seed, epoch, number)
         part = self.batch_size // self.accumulate_steps
+        share = part // self._world.size
         last_start = self.num_samples - self.batch_size
         for update in range(consumed, last_start + 1, self.batch_size):
             for start in range(update, update + self.batch_size, part):
-                share = order[start : start + part][self._world.rank :: self._world.size]
-                yield [(epoch, int(index)) for index in share]
+                own = start + self._world.rank * share
+                yield [(epoch, int(index)) for index in order[own : own + share]]

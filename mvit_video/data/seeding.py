@@ -10,7 +10,7 @@ import numpy as np
 
 FRAMES, SUBSTITUTE, CLIP = 0, 1, 2  # draws of one sample; its k-th clip has CLIP + k
 
-_SAMPLE_STREAM, _ORDER_STREAM, _SHUFFLE_STREAM, _MIX_STREAM = 0, 1, 2, 3
+_SAMPLE_STREAM, _ORDER_STREAM, _SHUFFLE_STREAM, _MIX_STREAM, _REORDER_STREAM = 0, 1, 2, 3, 4
 _WORD = 2**64 - 1
 
 
@@ -24,13 +24,18 @@ def epoch_order(seed: int, epoch: int, num_samples: int) -> np.ndarray:
     return _generator(seed, _ORDER_STREAM, epoch).permutation(num_samples)
 
 
+def reshuffled(order: np.ndarray, seed: int, epoch: int, number: int) -> np.ndarray:
+    """`order`, a part of an epoch's, in the order of the `number`-th time that the run went back in this epoch."""
+    return _generator(seed, _REORDER_STREAM, epoch, number).permutation(order)
+
+
 def shuffle_rng(seed: int, index: int) -> np.random.Generator:
     """Generator that shuffles the frames of test video `index` (TEST.SHUFFLE_FRAMES)."""
     return _generator(seed, _SHUFFLE_STREAM, 0, index)
 
 
 def mix_rng(seed: int, step: int) -> np.random.Generator:
-    """Generator of how the update after `step` updates mixes its clips; all ranks draw alike."""
+    """Generator of how the update after `step` updates mixes the clips of its whole batch; all ranks draw alike."""
     return _generator(seed, _MIX_STREAM, 0, step)
 
 

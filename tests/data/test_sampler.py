@@ -33,10 +33,7 @@ def updates(
         assert len(micro_batches) == len(order)
         assert all(at == epoch for micro in micro_batches for at, _ in micro)
         per_rank.append([[index for _, index in micro] for micro in micro_batches])
-    in_order = [
-        [index for group in itertools.zip_longest(*shares) for index in group]
-        for shares in zip(*per_rank, strict=True)
-    ]
+    in_order = [list(itertools.chain(*shares)) for shares in zip(*per_rank, strict=True)]
     return [
         list(itertools.chain(*in_order[start : start + accumulate]))
         for start in range(0, len(in_order), accumulate)
@@ -78,6 +75,42 @@ def test_a_resumed_epoch_goes_on_where_it_was_left(
     done = min(done, len(whole))
     rest = updates(num_samples, batch, other_ranks, epoch=3, consumed=done * batch)
     assert rest == whole[done:]
+
+
+@given(sizes=sizes, places=st.lists(st.integers(0, 6), min_size=1, max_size=4))
+def test_what_is_left_of_an_epoch_can_be_shuffled_anew(sizes: tuple, places: list[int]) -> None:
+    ranks, accumulate, per_part, spare = sizes
+    batch = ranks * accumulate * per_part
+    whole = list(itertools.chain(*updates(7 * batch + spare, batch, 1)))
+    places = [place * batch for place in places]
+    order = EpochBatches(7 * batch + spare, batch, World(), 0)
+    order.set_position(0, 0, places)
+    anew = [index for update in order for _, index in update]
+    assert len(set(anew)) == len(anew) == (7 * batch + spare) // batch * batch
+    assert anew[: min(places)] == whole[: min(places)]
+    order.set_position(0, places[-1], places)  # where the run goes on
+    assert [index for update in order for _, index in update] == anew[places[-1] :]
+
+
+def test_each_return_to_a_place_gives_another_order() -> None:
+    order = EpochBatches(60, 4, World(), 0)
+    found = []
+    for times in range(4):
+        order.set_position(2, 8, [8] * times)
+        found.append(str(list(order)))
+    assert len(set(found)) == 4
+
+
+@given(share=st.integers(1, 4), ranks=st.integers(1, 4), accumulate=st.integers(1, 3))
+def test_neighbours_meet_on_a_rank(share: int, ranks: int, accumulate: int) -> None:
+    batch = 2 * share * ranks * accumulate
+    (alone,) = EpochBatches(batch, batch, World(), 0)
+    pairs = {tuple(alone[i : i + 2]) for i in range(0, batch, 2)}
+    found = set()
+    for rank in range(ranks):
+        for part in EpochBatches(batch, batch, World(rank, ranks), 0, accumulate):
+            found |= {tuple(part[i : i + 2]) for i in range(0, len(part), 2)}
+    assert found == pairs
 
 
 def test_epochs_and_seeds_have_orders_of_their_own() -> None:

@@ -1,9 +1,11 @@
 """Mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899) of clips, with soft targets.
 
-Each clip is mixed with its mirror image in the order of its rank's micro-batch: the first with the last, the second
-with the last but one. What is mixed and how much is drawn by `Mixup.draw` from the generator of the update, alike on
-all ranks, so that a resumed run mixes as the uninterrupted one (with another number of ranks: as much, but with other
-partners); `mix_clips` and `mix_labels` only carry it out.
+Videos are paired with their neighbours in the order of the batch: the first with the second, the third with the
+fourth; the k-th clip of a video is mixed with the k-th of its partner. What is mixed and how much is drawn by
+`Mixup.draw` from the generator of the update, for the whole batch and so alike on all ranks; `mix_clips` and
+`mix_labels` only carry it out, each rank on its share. Ranks hold neighbours (sampler.py), so nothing about mixing
+depends on the number of ranks or micro-batches as long as each share is even. The last video of an odd share has no
+partner and stays as it is.
 """
 
 from __future__ import annotations
@@ -32,6 +34,10 @@ class Mix:
 
     share: tuple[float, ...]
     box: tuple[Box | None, ...]
+
+    def part(self, start: int, length: int) -> Mix:
+        """What happens to `length` clips of the batch from `start` on."""
+        return Mix(self.share[start : start + length], self.box[start : start + length])
 
 
 @dataclass(frozen=True)
@@ -94,13 +100,20 @@ def _draw_box(rng: np.random.Generator, share: float, height: int, width: int) -
     return top, left, bottom - top, right - left
 
 
-def mix_clips(clips: Tensor, mix: Mix) -> Tensor:
+def partners(num_clips: int, clips_per_video: int = 1) -> list[int]:
+    """The partner of each clip, the clips of a video side by side. The last video of an odd number is its own."""
+    every = range(num_clips)
+    across = [(i // clips_per_video ^ 1) * clips_per_video + i % clips_per_video for i in every]
+    return [other if other < num_clips else i for i, other in zip(every, across, strict=True)]
+
+
+def mix_clips(clips: Tensor, mix: Mix, clips_per_video: int = 1) -> Tensor:
     """Mixes the batch (B, C, T, H, W) float in place, and returns it."""
-    for first in range(len(clips) // 2):  # the middle one of an odd batch is its own partner
-        last = len(clips) - 1 - first
-        partner = clips[first].clone()
-        _mix_into(clips[first], clips[last], mix.share[first], mix.box[first])
-        _mix_into(clips[last], partner, mix.share[last], mix.box[last])
+    for first, second in enumerate(partners(len(clips), clips_per_video)):
+        if first < second:
+            before = clips[first].clone()
+            _mix_into(clips[first], clips[second], mix.share[first], mix.box[first])
+            _mix_into(clips[second], before, mix.share[second], mix.box[second])
     return clips
 
 
@@ -113,7 +126,7 @@ def _mix_into(clip: Tensor, partner: Tensor, share: float, box: Box | None) -> N
         clip.lerp_(partner, 1 - share)
 
 
-def mix_labels(labels: Tensor, num_classes: int, mix: Mix) -> Tensor:
+def mix_labels(labels: Tensor, num_classes: int, mix: Mix, clips_per_video: int = 1) -> Tensor:
     """Targets (B, num_classes) for `F.cross_entropy`: the share of each class in clips mixed by `mix_clips`.
 
     Args:
@@ -121,4 +134,4 @@ def mix_labels(labels: Tensor, num_classes: int, mix: Mix) -> Tensor:
     """
     targets = F.one_hot(labels, num_classes).float()
     share = torch.tensor(mix.share, device=labels.device)[:, None]
-    return targets * share + targets.flip(0) * (1 - share)
+    return targets * share + targets[partners(len(labels), clips_per_video)] * (1 - share)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvit_video.data.augmentation.mixup import Mix, Mixup, mix_clips, mix_labels
+from mvit_video.data.augmentation.mixup import Mix, Mixup, mix_clips, mix_labels, partners
 from mvit_video.errors import InputError
 
 DRAWS = 10_000
@@ -98,14 +98,46 @@ def test_cutmix_pastes_the_partners_pixels_in_one_box() -> None:
     mix = Mix((0.75,) * 4, ((2, 3, 6, 5),) * 4)
     mixed = mix_clips(clips.clone(), mix)
     expected = clips.clone()
-    expected[..., 2:8, 3:8] = clips.flip(0)[..., 2:8, 3:8]
+    expected[..., 2:8, 3:8] = clips[[1, 0, 3, 2]][..., 2:8, 3:8]
     assert torch.equal(mixed, expected)
 
 
 def test_mixup_adds_the_partner_in_its_share() -> None:
     clips = torch.randn(5, 3, 2, 4, 4, dtype=torch.float64)
     mixed = mix_clips(clips.clone(), Mix((0.3,) * 5, (None,) * 5))
-    torch.testing.assert_close(mixed, clips * 0.3 + clips.flip(0) * 0.7)
+    # The last of an odd number has no partner.
+    torch.testing.assert_close(mixed, clips * 0.3 + clips[[1, 0, 3, 2, 4]] * 0.7)
+
+
+def test_partners_are_the_same_clips_of_neighbouring_videos() -> None:
+    assert partners(4) == [1, 0, 3, 2]
+    assert partners(5) == [1, 0, 3, 2, 4]
+    assert partners(8, clips_per_video=2) == [2, 3, 0, 1, 6, 7, 4, 5]
+    assert partners(6, clips_per_video=2) == [2, 3, 0, 1, 4, 5]
+    assert partners(2, clips_per_video=2) == [0, 1]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 99),
+    ranks=st.integers(1, 3),
+    pairs=st.integers(1, 2),
+    clips=st.integers(1, 2),
+    mode=st.sampled_from(["batch", "elem"]),
+)
+def test_ranks_mix_their_shares_as_one_rank_mixes_the_batch(
+    seed, ranks, pairs, clips, mode
+) -> None:
+    each = 2 * pairs * clips
+    batch = torch.randn(ranks * each, 3, 1, 8, 8)
+    labels = torch.arange(ranks * each)
+    mix = Mixup(mode=mode).draw(np.random.default_rng(seed), ranks * each, 8, 8)
+    whole = mix_clips(batch.clone(), mix, clips)
+    targets = mix_labels(labels, ranks * each, mix, clips)
+    for rank in range(ranks):
+        own, share = slice(rank * each, (rank + 1) * each), mix.part(rank * each, each)
+        assert torch.equal(mix_clips(batch[own].clone(), share, clips), whole[own])
+        assert torch.equal(mix_labels(labels[own], ranks * each, share, clips), targets[own])
 
 
 def test_the_loss_of_a_mixed_batch_is_the_mix_of_the_losses() -> None:
@@ -117,6 +149,6 @@ def test_the_loss_of_a_mixed_batch_is_the_mix_of_the_losses() -> None:
     def loss(of: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(logits, of, label_smoothing=0.1, reduction="none")
 
-    expected = (share * loss(labels) + (1 - share) * loss(labels.flip(0))).mean()
+    expected = (share * loss(labels) + (1 - share) * loss(labels[[1, 0, 3, 2]])).mean()
     found = F.cross_entropy(logits, mix_labels(labels, 7, mix).double(), label_smoothing=0.1)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
