@@ -23,8 +23,6 @@ from fvcore.common.config import CfgNode
 
 Result = TypeVar("Result")
 
-_MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
-
 
 def begin(cfg: CfgNode, training: bool) -> tuple[torch.device, dict[str, Any]]:
     """Takes the config's threads; returns the device to measure on, and the setting in plain values."""
@@ -69,14 +67,6 @@ def _time(job: Callable[[], Any], device: torch.device) -> float:
 def _wait_for(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def matmul_job(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], Any], int]:
-    """A product of two square matrices large enough to reach the machine's peak, and its multiply-adds."""
-    side = _MATMUL_SIDE[device.type]
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    out = torch.empty_like(a)
-    return lambda: torch.mm(a, b, out=out), side**3
 
 
 def median_and_spread(values: list[float]) -> tuple[float, float]:

@@ -14,14 +14,13 @@ from mvit_video.benchmark.measure import (
     alternate,
     begin,
     in_fresh_process,
-    matmul_job,
     median_and_spread,
     peak_resident_mib,
     ratio,
     speed,
 )
 from mvit_video.evaluate.scoring import autocast
-from mvit_video.models.cost import TRAINING_STEP
+from mvit_video.models.cost import TRAINING_STEP, matmul_job
 
 __all__ = ["AGAINST", "benchmark_model"]
 

@@ -102,6 +102,8 @@ def _schedule(cfg: CfgNode) -> None:
         raise InputError(
             f"SOLVER.EMA_DECAY is {solver.EMA_DECAY}; it lies in 0 ... 1, such as 0.9999"
         )
+    if solver.EMA_WARMUP < 1:
+        raise InputError(f"SOLVER.EMA_WARMUP is {solver.EMA_WARMUP}; it is 1 (none) or above")
     if not 0 <= cfg.MIXUP.LABEL_SMOOTH_VALUE < 1:
         raise InputError(
             f"MIXUP.LABEL_SMOOTH_VALUE is {cfg.MIXUP.LABEL_SMOOTH_VALUE}; it lies in 0 ... 1"

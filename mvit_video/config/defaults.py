@@ -185,6 +185,10 @@ SECTIONS: dict[str, Section] = {
             "REVERSE_INPUT_CHANNEL": Key(
                 False, "Feed BGR instead of RGB, with MEAN and STD in that order too."
             ),
+            "MAX_BAD_FRACTION": Key(
+                0.1,
+                "Training: largest share of an epoch's samples that may be replaced because their video cannot be decoded; beyond it the run stops. The videos are listed in OUTPUT_DIR/bad_videos.jsonl.",
+            ),
             "ENSEMBLE_METHOD": Key(
                 "sum",
                 "How the views of a video are combined: mean or maximum of their softmax.",
@@ -286,6 +290,10 @@ SECTIONS: dict[str, Section] = {
                 0.0,
                 "Decay of the exponential moving average of the weights, which is then validated and tested. 0: off.",
             ),
+            "EMA_WARMUP": Key(
+                10.0,
+                "The decay of update t, counted from 0, is at most (1 + t) / (EMA_WARMUP + t), so that the average soon forgets the weights that training began with. 1: no warm-up.",
+            ),
         },
     ),
     "TRAIN": Section(
@@ -317,6 +325,15 @@ SECTIONS: dict[str, Section] = {
             "CHECKPOINT_ALLOW": Key(
                 [],
                 "Regular expressions of tensors that CHECKPOINT_FILE_PATH may lack, or have beyond the model's, such as a pre-training's decoder.",
+            ),
+            "NONFINITE": Key(
+                "raise",
+                "What follows an update whose loss or gradient is not finite, on any rank; it never reaches the weights. raise: the run stops; skip: it goes on with the next batch; rollback: it goes back to the newest checkpoint and shuffles the rest of that epoch anew. The batch is written to OUTPUT_DIR/nonfinite, for tools/replay.py.",
+                ("raise", "skip", "rollback"),
+            ),
+            "NONFINITE_LIMIT": Key(
+                10,
+                "With NONFINITE skip or rollback: such updates in a run before it stops after all.",
             ),
             "LINEAR_PROBE": Key(
                 False,

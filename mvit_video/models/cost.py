@@ -23,6 +23,7 @@ from mvit_video.layers.temporal import temporal_taps
 
 # Forward passes that a training step is worth: itself, and a backward pass of twice as many products.
 TRAINING_STEP = 3
+_MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -51,6 +52,17 @@ def count_multiply_adds(model: nn.Module, clip_shape: tuple[int, ...]) -> int:
     ):
         shadow(torch.empty(clip_shape, device="meta"))
     return counter.get_total_flops() // 2 + counted
+
+
+def matmul_job(
+    device: torch.device, dtype: torch.dtype, side: int | None = None
+) -> tuple[Callable[[], Any], int]:
+    """A product of two square matrices, by default large enough to reach the device's peak; its multiply-adds."""
+    side = side or _MATMUL_SIDE[device.type]
+    own = torch.Generator(device)  # random numbers, as a GPU is faster on others, but nobody else's
+    a, b = (torch.randn(side, side, device=device, generator=own).to(dtype) for _ in range(2))
+    out = torch.empty_like(a)
+    return lambda: torch.mm(a, b, out=out), side**3
 
 
 def _shadow(model: nn.Module) -> nn.Module:

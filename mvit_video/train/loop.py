@@ -11,12 +11,13 @@ and the rest is in the checkpoint.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
@@ -29,8 +30,12 @@ from mvit_video.errors import InputError
 from mvit_video.evaluate.validation import validate
 from mvit_video.files import atomic_file
 from mvit_video.train import checkpoint as checkpoints
+from mvit_video.train.agreement import on_main
+from mvit_video.train.bad_videos import BadVideos
+from mvit_video.train.guard import FiniteGuard, RollBack
 from mvit_video.train.log import RunLog
-from mvit_video.train.meter import BadUpdate, FiniteWatch, Throughput, peak_memory_mib
+from mvit_video.train.meter import Pace, Speed, Throughput, full_speed, peak_memory_mib
+from mvit_video.train.nonfinite import Update
 from mvit_video.train.progress import EpochSums, Progress, epoch_means
 from mvit_video.train.resume import check_same_run
 from mvit_video.train.schedule import build_schedule
@@ -40,7 +45,6 @@ from mvit_video.world import Stop, World
 
 CONFIG_FILE = "config.yaml"
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,13 +67,15 @@ class TrainResult:
 def train(cfg: CfgNode, world: World, stop: Stop) -> TrainResult:
     """Trains to SOLVER.MAX_EPOCH, from the newest checkpoint in OUTPUT_DIR on if there is one.
 
-    Writes OUTPUT_DIR/checkpoints, log.jsonl and config.yaml. To be called on every rank.
+    Writes OUTPUT_DIR/checkpoints, log.jsonl, config.yaml, and where there is something to tell, bad_videos.jsonl and
+    nonfinite. To be called on every rank.
 
     Args:
         stop: looked at after every update; when any rank's is requested, all save and return.
 
     Raises:
-        InputError: lists, weights or a checkpoint do not fit the config; or the training has diverged.
+        InputError: lists, weights or a checkpoint do not fit the config; the training has diverged, or too many of its
+            videos cannot be decoded.
     """
     with closing(Trainer(cfg, world, stop)) as trainer:
         return trainer.run()
@@ -91,16 +97,32 @@ class Trainer:
         self.val_loader = video_loader(cfg, "val", world) if cfg.TRAIN.EVAL_PERIOD else None
         torch.manual_seed(cfg.RNG_SEED)
         model = build_model(cfg).to(world.device)
+        self.full_speed, no_mfu = (
+            full_speed(model, cfg, world.device) if world.is_main else (None, "")
+        )
         self.updater = Updater(model, cfg, self.preprocessing, world)
         self.schedule = build_schedule(cfg)
         self.progress = Progress()
         self.sums = EpochSums(world.device)
-        self.finite, self.throughput = FiniteWatch(world.device), Throughput()
+        order = self.loader.order
         self.folder = checkpoints.checkpoints_folder(cfg.OUTPUT_DIR)
-        self.saved_position: tuple[int, int, int] | None = None
+        self.bad_videos = BadVideos(
+            cfg.OUTPUT_DIR,
+            self.loader.videos,
+            order.steps_per_epoch * order.batch_size,
+            cfg.DATA.MAX_BAD_FRACTION,
+        )
+        self.throughput = Throughput()
+        self.guard = FiniteGuard(cfg, world, self.loader.videos, self.updater, self.folder)
+        self.saved_position: tuple[int, ...] | None = None
         kind, origin = self._begin()
-        total_steps = cfg.SOLVER.MAX_EPOCH * self.loader.order.steps_per_epoch
+        total_steps = cfg.SOLVER.MAX_EPOCH * order.steps_per_epoch
+        self.pace = Pace(self.progress.step, total_steps)
+        self.epoch_began = time.monotonic()
         self.log = RunLog(cfg, self.progress, total_steps, enabled=world.is_main)
+        if no_mfu:
+            origin["mfu_omitted"] = no_mfu
+            _log.info("no model FLOP/s utilisation (MFU) is logged: %s", no_mfu)
         self.log.line(kind, **self._where(), world_size=world.size, **origin)
 
     def run(self) -> TrainResult:
@@ -111,7 +133,10 @@ class Trainer:
                 "training is already finished: %d of %d epochs", self.progress.epoch, max_epoch
             )
         while self.progress.epoch < max_epoch and not stopped:
-            stopped = self._train_epoch() or self._finish_epoch()
+            try:
+                stopped = self._train_epoch() or self._finish_epoch()
+            except RollBack as reason:
+                self._roll_back(reason)
         self.log.line("stop" if stopped else "end", **self._where())
         ema = self.updater.ema
         model = self.updater.model if ema is None else ema.module
@@ -120,12 +145,13 @@ class Trainer:
     def _train_epoch(self) -> bool:
         """The updates of the current epoch that are still to come. True if the ranks agreed to stop on the way."""
         cfg, progress = self.cfg, self.progress
-        self.loader.set_position(progress.epoch, progress.samples)
+        self.loader.set_position(progress.epoch, progress.samples, progress.reshuffled_in_epoch())
         self.throughput.restart()
         for parts in self._updates():
             outcome = self._update(parts)
             if progress.step % cfg.LOG_PERIOD == 0:
                 self._log_step(outcome)
+            self.guard.check(progress, self.log)
             if self._asked_to_stop():
                 self._save()
                 return True
@@ -146,13 +172,14 @@ class Trainer:
 
     def _update(self, parts: list[TrainBatch]) -> Outcome:
         progress, order = self.progress, self.loader.order
-        outcome = self.updater.update(parts, progress.step, self.schedule(self._epoch()))
-        samples = [index for part in parts for index in part["index"].tolist()]
-        self.finite.add(outcome.finite, progress.step, samples)
-        self.sums.add(outcome.loss, sum(int(part["substituted"].sum()) for part in parts))
+        rate = self.schedule(self._epoch())
+        outcome = self.updater.update(parts, progress.step, rate)
+        self.guard.add(Update.of(parts, progress.step, progress.epoch, rate, outcome))
+        substituted = sum(int(part["substituted"].sum()) for part in parts)
+        self.sums.add(outcome.loss, outcome.finite, substituted)
         self.throughput.add(sum(len(part["label"]) for part in parts))
-        for video in (video for part in parts for video in part["undecodable"]):
-            _log.warning("cannot be decoded, another video takes its place: %s", video.reason)
+        for part in parts:
+            self.bad_videos.add(part["undecodable"], progress.epoch)
         progress.step += 1
         progress.samples += order.batch_size
         self.log.advance()
@@ -172,10 +199,12 @@ class Trainer:
             metrics = self._validate(epoch)
             if metrics is None:
                 return True
+        self._report_bad_videos()
         loss, substituted = epoch_means(self.sums.gather(self.world))
         self.sums.clear()
         progress.epoch, progress.samples = epoch, 0
-        self.log.epoch(progress.step, epoch, train_loss=loss, substituted=substituted, **metrics)
+        progress.skipped = int(self.updater.skipped)
+        self._log_epoch(train_loss=loss, substituted=substituted, **metrics)
         if validated or is_last or epoch % cfg.CHECKPOINT_PERIOD == 0:
             self._save()
         if not is_last and self._asked_to_stop():
@@ -211,11 +240,12 @@ class Trainer:
             "val_top5": result["top5"],
             "val_undecodable": undecodable,
             "best_top1": progress.best["top1"],
+            "best_epoch": progress.best["epoch"],
         }
 
     def _begin(self) -> tuple[str, dict[str, Any]]:
         """Takes up the newest checkpoint, or the weights to start from; what of it goes into the log."""
-        path = self._on_main(self._find_checkpoint)
+        path = on_main(self.world, self._find_checkpoint)
         if path is not None:
             self._resume(path)
         elif self.cfg.TRAIN.CHECKPOINT_FILE_PATH:
@@ -226,9 +256,12 @@ class Trainer:
                 allow_missing=allowed,
                 allow_unexpected=allowed,
             )
+            self.updater.restart_average()
             _log.info("starting from %s", report)
         if self.world.is_main:
             write_config(self.cfg)
+        if path is None and self.cfg.TRAIN.NONFINITE == "rollback":
+            self._save()  # somewhere to go back to
         return ("start", {}) if path is None else ("resume", {"checkpoint": path.name})
 
     def _find_checkpoint(self) -> Path | None:
@@ -244,7 +277,7 @@ class Trainer:
         saved = checkpoints.read_training_checkpoint(path)
         check_same_run(saved, path, self.cfg, self.loader.videos, self.world.size)
         self.progress = Progress.from_dict(saved["progress"])
-        self.updater.load_state_dict(saved, self.progress.step)
+        self.updater.load_state_dict(saved, self.progress.step, self.progress.skipped)
         self.sums.restore(saved["progress"]["sums"], self.world)
         self.saved_position = self._position()
         if self.world.is_main:
@@ -253,11 +286,33 @@ class Trainer:
             "going on from %s: %d updates, %.2f epochs", path, self.progress.step, self._epoch()
         )
 
+    def _roll_back(self, reason: RollBack) -> None:
+        """Goes back to the newest checkpoint, to take the rest of its epoch in another order."""
+        path = on_main(self.world, lambda: checkpoints.find_newest_checkpoint(self.folder))
+        if path is None:
+            raise InputError(f"there is no checkpoint in {self.folder} to go back to")
+        there = self.progress
+        self._resume(path)
+        self.progress = there.rolled_back(self.progress)
+        self.guard.forget()
+        self.pace.restart(self.progress.step)
+        self.log.go_back(self.progress)
+        self.log.line(
+            "rollback",
+            **self._where(),
+            checkpoint=path.name,
+            from_step=reason.step,
+            file=str(reason.report),
+        )
+        self._save()  # a run that resumes from here is to take the new order too
+
     def _save(self) -> None:
         """A checkpoint of this position, if there is none yet. To be called on every rank."""
         if self._position() == self.saved_position:
             return
-        self._raise_if_diverged(self.finite.first_bad(all_of_them=True))
+        self.guard.check(self.progress, self.log, all_of_them=True)
+        self._report_bad_videos()
+        self.progress.skipped = int(self.updater.skipped)
         sums = self.sums.gather(self.world)
 
         def write() -> None:
@@ -274,7 +329,7 @@ class Trainer:
                 checkpoints.save_checkpoint(self.folder, state, self.progress.step, keep)
             )
 
-        self._on_main(write)
+        on_main(self.world, write)
         self.saved_position = self._position()
 
     def _keep_if_best(self, path: Path) -> None:
@@ -283,43 +338,58 @@ class Trainer:
             checkpoints.keep_as_best(path)
 
     def _asked_to_stop(self) -> bool:
-        """Whether any rank was asked to; agreed among all. Raises InputError if the last updates went wrong."""
-        bad = self.finite.first_bad()
-        if not self.world.any(self.stop.requested or bad is not None):
+        """Whether any rank was asked to; agreed among all."""
+        if not self.world.any(self.stop.requested):
             return False
-        self._raise_if_diverged(bad)
         _log.info("asked to stop: saving after %d updates", self.progress.step)
         return True
 
-    def _raise_if_diverged(self, bad: BadUpdate | None) -> None:
-        """To be called on every rank: each hears of the others' bad updates."""
-        if not self.world.any(bad is not None):
-            return
-        every = self.world.broadcast_object(self.world.gather_objects(bad))
-        step = min(update.step for update in every if update)
-        samples = [s for update in every if update and update.step == step for s in update.samples]
-        names = ", ".join(f"{s} ({self.loader.videos.video_id(s)})" for s in samples[:8])
-        newest = checkpoints.checkpoint_files(self.folder)[-1:]
-        raise InputError(
-            f"loss or gradient is not finite in update {step} (counted from 0), with samples {names}"
-            f"{', ...' if len(samples) > 8 else ''} of {self.loader.videos.source}. Nothing was saved since; the "
-            f"newest checkpoint is {newest[0] if newest else 'none'}. In another OUTPUT_DIR, lower SOLVER.BASE_LR, "
-            "lengthen SOLVER.WARMUP_EPOCHS, set SOLVER.CLIP_GRAD_L2NORM, or choose another TRAIN.PRECISION"
-        )
+    def _report_bad_videos(self) -> None:
+        """Rank 0 writes down the undecodable videos that the ranks have met; stops if there are too many."""
+        gathered = self.world.gather_objects((self.bad_videos.take(), self.sums.substituted))
+
+        def write() -> None:
+            taken, substituted = zip(*gathered, strict=True)
+            self.bad_videos.write(taken, sum(substituted))
+
+        on_main(self.world, write)
 
     def _log_step(self, outcome: Outcome) -> None:
-        clips_per_second, waited = self.throughput.read()
-        mean = torch.stack((outcome.loss.double(), outcome.loss.new_tensor(waited).double()))
-        loss, waited = (self.world.all_reduce_sum(mean) / self.world.size).tolist()
+        self._report_bad_videos()
+        speed = self.throughput.read()
+        means = torch.tensor(speed, dtype=torch.float64, device=self.world.device)
+        speed = Speed(*(self.world.all_reduce_sum(means) / self.world.size).tolist())
+        utilisation = {}
+        if self.full_speed:
+            utilisation["mfu"] = round(speed.clips_per_second / self.full_speed, 4)
         self.log.step(
             **self._where(),
-            loss=loss,
+            loss=outcome.loss.item(),
             lr=self.updater.optimizer.param_groups[0]["lr"],
             grad_norm=outcome.grad_norm.item(),
-            clips_per_second=round(clips_per_second * self.world.size, 2),
-            data_seconds=round(waited, 3),
+            clips_per_second=round(speed.clips_per_second * self.world.size, 2),
+            data_seconds=round(speed.data_seconds, 3),
+            data_share=round(speed.data_share, 4),
+            **utilisation,
             memory_mib=peak_memory_mib(self.world.device),
+            skipped=int(self.updater.skipped),
+            seconds_left=self.pace.seconds_left(self.progress.step),
         )
+
+    def _log_epoch(self, **values: float | None) -> None:
+        now = time.monotonic()
+        progress = self.progress
+        self.log.epoch(
+            progress.step,
+            progress.epoch,
+            lr=self.updater.optimizer.param_groups[0]["lr"],
+            bad_videos=len(self.bad_videos),
+            skipped=progress.skipped,
+            seconds=round(now - self.epoch_began, 1),
+            seconds_left=self.pace.seconds_left(progress.step),
+            **values,
+        )
+        self.epoch_began = now
 
     def _epoch(self) -> float:
         """Epochs done, with a fraction."""
@@ -330,21 +400,9 @@ class Trainer:
     def _where(self) -> dict[str, Any]:
         return {"step": self.progress.step, "epoch": round(self._epoch(), 6)}
 
-    def _position(self) -> tuple[int, int, int]:
-        return self.progress.epoch, self.progress.samples, self.progress.step
-
-    def _on_main(self, action: Callable[[], T]) -> T:
-        """What `action` returns on rank 0, on every rank; an InputError there is raised on every rank too."""
-        outcome: T | InputError | None = None
-        if self.world.is_main:
-            try:
-                outcome = action()
-            except InputError as error:
-                outcome = error
-        outcome = self.world.broadcast_object(outcome)
-        if isinstance(outcome, InputError):
-            raise outcome
-        return outcome
+    def _position(self) -> tuple[int, ...]:
+        progress = self.progress
+        return progress.epoch, progress.samples, progress.step, len(progress.reshuffled)
 
     def close(self) -> None:
         """Ends loader processes and the log."""

@@ -1,4 +1,4 @@
-"""What is measured beside the training: its speed, and whether its numbers are finite."""
+"""What is measured beside the training: its speed, alone and as a share of the device's; memory; the time left."""
 
 from __future__ import annotations
 
@@ -6,12 +6,30 @@ import contextlib
 import resource
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from fvcore.common.config import CfgNode
+from torch import nn
+
+from mvit_video.models.cost import TRAINING_STEP, count_multiply_adds, matmul_job
+
+_PEAK_TRIES = 3
+
+
+class Speed(NamedTuple):
+    """Of one rank, between two readings.
+
+    Attributes:
+        clips_per_second: trained.
+        data_seconds: spent waiting for data.
+        data_share: of the time, 0 ... 1, that was.
+    """
+
+    clips_per_second: float
+    data_seconds: float
+    data_share: float
 
 
 class Throughput:
@@ -37,39 +55,66 @@ class Throughput:
         """Clips that an update of this rank took."""
         self._clips += clips
 
-    def read(self) -> tuple[float, float]:
-        """Clips per second of this rank and seconds spent waiting for data, since the last reading."""
+    def read(self) -> Speed:
+        """The speed since the last reading."""
         elapsed = max(time.monotonic() - self._begin, 1e-9)
-        reading = self._clips / elapsed, self._waited
+        reading = Speed(self._clips / elapsed, self._waited, self._waited / elapsed)
         self.restart()
         return reading
 
 
-class BadUpdate(NamedTuple):
-    """An update with a loss or gradient that is not finite: updates before it, and its samples on this rank."""
+class Pace:
+    """Time that is left, at the pace of this process so far: validations and checkpoints included."""
 
-    step: int
-    samples: list[int]
+    def __init__(self, step: int, total_steps: int) -> None:
+        self._total = total_steps
+        self.restart(step)
+
+    def restart(self, step: int) -> None:
+        """Begins to measure at `step`; after the run has gone back."""
+        self._begin, self._first = time.monotonic(), step
+
+    def seconds_left(self, step: int) -> float | None:
+        """None before the first update."""
+        if step == self._first:
+            return None
+        pace = (time.monotonic() - self._begin) / (step - self._first)
+        return round(pace * (self._total - step), 1)
 
 
-class FiniteWatch:
-    """Looks at each update's `finite` flag. On a GPU one update late, so that nobody waits for the device."""
+def full_speed(model: nn.Module, cfg: CfgNode, device: torch.device) -> tuple[float | None, str]:
+    """Training clips per second if this device did nothing but the model's multiply-adds, at its matrix product's pace.
 
-    def __init__(self, device: torch.device) -> None:
-        self._lag = 1 if device.type == "cuda" else 0
-        self._flags: deque[tuple[Tensor, BadUpdate]] = deque()
+    What a training reaches of that is its model FLOP/s utilisation (MFU, arXiv 2204.02311): the model counts in its
+    published form, a training step three times its forward pass, and recomputed activations do not count.
 
-    def add(self, finite: Tensor, step: int, samples: list[int]) -> None:
-        """The flag of an update, and what to say if it is not set."""
-        self._flags.append((finite, BadUpdate(step, samples)))
+    Returns:
+        Clips per second and ""; None and why it cannot be said.
+    """
+    if cfg.TRAIN.LINEAR_PROBE:
+        return None, "only the head is trained, which is no fixed share of the model"
+    side = cfg.DATA.TRAIN_CROP_SIZE
+    try:
+        work = count_multiply_adds(model, (1, 3, cfg.DATA.NUM_FRAMES, side, side))
+    except (NotImplementedError, RuntimeError) as error:
+        return None, f"the model's multiply-adds cannot be counted: {error}"
+    return matmul_peak(device, getattr(torch, cfg.TRAIN.PRECISION)) / (TRAINING_STEP * work), ""
 
-    def first_bad(self, all_of_them: bool = False) -> BadUpdate | None:
-        """The first update that went wrong; the newest ones are looked at only if `all_of_them` are."""
-        while len(self._flags) > (0 if all_of_them else self._lag):
-            finite, update = self._flags.popleft()
-            if not finite:
-                return update
-        return None
+
+def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Multiply-adds per second of a large matrix product: the best of three, in milliseconds."""
+    # On a CPU a size that takes as long whatever the number of threads.
+    side = None if device.type == "cuda" else int(512 * torch.get_num_threads() ** (1 / 3))
+    product, work = matmul_job(device, dtype, side)
+    best = float("inf")
+    for number in range(_PEAK_TRIES + 1):
+        begin = time.perf_counter()
+        product()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if number:  # the first one warms up
+            best = min(best, time.perf_counter() - begin)
+    return work / best
 
 
 def peak_memory_mib(device: torch.device) -> float:

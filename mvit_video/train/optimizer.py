@@ -83,10 +83,15 @@ def build_optimizer(model: nn.Module, cfg: CfgNode) -> torch.optim.Optimizer:
     )
     if solver.OPTIMIZING_METHOD == "adamw":
         return torch.optim.AdamW(groups, solver.BASE_LR, betas=tuple(solver.BETAS), fused=True)
-    return torch.optim.SGD(
+    sgd = torch.optim.SGD(
         groups,
         solver.BASE_LR,
         momentum=solver.MOMENTUM,
         nesterov=solver.NESTEROV and solver.MOMENTUM > 0,  # torch refuses Nesterov without momentum
         fused=True,
     )
+    if solver.MOMENTUM:
+        # torch makes the buffers in the first step and leaves them unwritten if that one is skipped. Zeros do the same.
+        for parameter in (p for group in sgd.param_groups for p in group["params"]):
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd

@@ -1,7 +1,13 @@
-"""One update of the weights: forward and backward of every micro-batch, clip, step, average.
+"""One update of the weights: forward and backward of every micro-batch, check, clip, step, average.
 
-Also what makes an update the same whoever computes it: micro-batches and ranks have equal shares, so the mean
-of their gradients is that of the whole batch; and dropout is seeded anew for each forward pass.
+What makes an update the same whoever computes it: micro-batches and ranks have equal shares, so the mean of their
+gradients is that of the whole batch; and dropout is seeded anew for each forward pass.
+
+What makes it finite: an update whose loss or gradient is not, on any rank, is left out, and nothing remembers it. The
+host learns of that much later, so the device decides. The loss is summed over ranks before the step, and the gradient
+has been by then, so every rank decides alike. The optimisers are fused ones, whose kernels take a flag `found_inf` and
+then write nothing (torch made it for GradScaler): no copy of the weights is needed to take a step back. The average
+moves by nothing; BatchNorm's statistics and the gradient scale, which are few numbers, are put back.
 """
 
 from __future__ import annotations
@@ -18,13 +24,12 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mvit_video.data.augmentation import augment, mix_clips, mix_labels, mixup_from_config
 from mvit_video.data.loader import TrainBatch
 from mvit_video.data.preprocessing import Preprocessing
-from mvit_video.data.seeding import mix_rng
 from mvit_video.evaluate.scoring import autocast
+from mvit_video.train.average import AveragedWeights
+from mvit_video.train.inputs import TrainInputs
 from mvit_video.train.optimizer import build_optimizer
 from mvit_video.train.probe import TrainedParts
 from mvit_video.world import World
@@ -34,14 +39,16 @@ class Outcome(NamedTuple):
     """Of an update. Tensors on the device, so that nobody waits for them who does not look.
 
     Attributes:
-        loss: mean over this rank's clips.
+        loss: mean over the clips of all ranks.
         grad_norm: L2 norm of the gradient before clipping, the same on every rank.
-        finite: whether loss and gradient are.
+        finite: whether loss and gradient are; if not, the update was left out. The same on every rank.
+        part_losses: (micro-batches,) mean over this rank's clips in each.
     """
 
     loss: Tensor
     grad_norm: Tensor
     finite: Tensor
+    part_losses: Tensor
 
 
 class Updater:
@@ -49,7 +56,10 @@ class Updater:
 
     Attributes:
         model: the bare model, not wrapped.
-        ema: its averaged copy, None unless SOLVER.EMA_DECAY is set.
+        inputs: what makes the model's inputs of this rank's batches.
+        ema: the averaged weights, None unless SOLVER.EMA_DECAY is set.
+        skipped: () int64 on the device, updates left out so far: those that were not finite, and those whose gradient
+            was too large for float16 (the gradient scale falls then; that is no fault).
     """
 
     def __init__(
@@ -61,14 +71,21 @@ class Updater:
             cfg.SOLVER.CLIP_GRAD_L2NORM,
             cfg.MIXUP.LABEL_SMOOTH_VALUE,
         )
-        self._preprocessing, self._world = preprocessing, world
-        self._mixup, self._num_classes = mixup_from_config(cfg), cfg.MODEL.NUM_CLASSES
+        self._world = world
+        self.inputs = TrainInputs(cfg, preprocessing, world)
         self._trained = TrainedParts(model, cfg)
         self.ema = None
         if cfg.SOLVER.EMA_DECAY:
-            self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.SOLVER.EMA_DECAY))
+            self.ema = AveragedWeights(
+                model, cfg.SOLVER.EMA_DECAY, cfg.SOLVER.EMA_WARMUP, world.device
+            )
         self.optimizer = build_optimizer(model, cfg)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self._precision == "float16")
+        self.scaler.scale(torch.zeros((), device=world.device))  # its tensors exist from here on
+        self.skipped = torch.zeros((), dtype=torch.int64, device=world.device)
+        # Unless such updates are to be passed over, nothing follows one until the host has heard of it.
+        self._halts = cfg.TRAIN.NONFINITE != "skip"
+        self._halted = torch.zeros((), dtype=torch.bool, device=world.device)
         if cfg.MODEL.COMPILE:
             model.compile()
         self._replica = _replicate(model, world)
@@ -83,45 +100,53 @@ class Updater:
         self._trained.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group["lr_scale"]
-        loss = torch.zeros((), device=self._world.device)
+        volatile = [*self.model.buffers(), *self._scaler_tensors()]
+        before = [tensor.clone() for tensor in volatile]
+        losses = []
         for number, part in enumerate(parts):
             # Gradients meet across ranks in the backward pass of the last micro-batch only.
             alone = number < len(parts) - 1
             with self._without_sync() if alone else nullcontext():
-                loss += self._backward(part, (step, number), 1 / len(parts))
+                losses.append(self._backward(part, step, number, len(parts)))
+        part_losses = torch.stack(losses)
+        loss = self._world.all_reduce_sum(part_losses.mean()) / self._world.size
         grad_norm = self._clip()
-        self.scaler.step(self.optimizer)
+        finite = loss.isfinite() & (grad_norm.isfinite() | self._scale_can_fall()) & ~self._halted
+        self._step(left_out=~(finite & grad_norm.isfinite()))
+        for tensor, old in zip(volatile, before, strict=True):
+            tensor.copy_(torch.where(finite, tensor, old))
+        if self._halts:
+            self._halted |= ~finite
+        return Outcome(loss, grad_norm, finite, part_losses)
+
+    def _backward(self, part: TrainBatch, step: int, number: int, num_parts: int) -> Tensor:
+        """Adds a micro-batch's share to the gradient; returns its loss."""
+        clips, target = self.inputs.prepare(part, step, number, num_parts)
+        torch.manual_seed(forward_seed(self._seed, step, number, self._world.rank))
+        with autocast(clips.device, self._precision):
+            logits = self._replica(clips)
+            loss = F.cross_entropy(logits, target, label_smoothing=self._smoothing)
+        self.scaler.scale(loss / num_parts).backward()
+        return loss.detach()
+
+    def _step(self, left_out: Tensor) -> None:
+        """Optimiser, scaler and average take the gradient, or nothing where `left_out`."""
+        self.optimizer.found_inf = left_out.float()
+        self.optimizer.step()
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
-            self.ema.update_parameters(self.model)
-        # An infinite gradient is nothing new to the scaler: it has left this step out.
-        finite = loss.isfinite() & (grad_norm.isfinite() | self.scaler.is_enabled())
-        return Outcome(loss, grad_norm, finite)
+            self.ema.follow(self.model, left_out)
+        self.skipped += left_out
 
-    def _backward(self, part: TrainBatch, place: tuple[int, int], weight: float) -> Tensor:
-        """Adds the gradient of a micro-batch times `weight`; returns its loss times `weight`."""
-        clips, target = self._inputs(part, place[0])
-        torch.manual_seed(forward_seed(self._seed, *place, self._world.rank))
-        with autocast(clips.device, self._precision):
-            logits = self._replica(clips)
-            loss = F.cross_entropy(logits, target, label_smoothing=self._smoothing) * weight
-        self.scaler.scale(loss).backward()
-        return loss.detach()
+    def _scaler_tensors(self) -> list[Tensor]:
+        """Scale and growth tracker of the gradient scaler, whose public readers would wait for the device."""
+        scaler = self.scaler
+        return [scaler._scale, scaler._growth_tracker] if scaler.is_enabled() else []
 
-    def _inputs(self, part: TrainBatch, step: int) -> tuple[Tensor, Tensor]:
-        """Clips of a micro-batch as the model takes them, augmented and mixed, and their labels or shares of labels."""
-        device = self._world.device
-        clips = augment(
-            part["clips"].to(device, non_blocking=True),
-            part["choices"],
-            self._preprocessing.normalise,
-        )
-        label = part["label"].to(device, non_blocking=True)
-        if self._mixup is None:
-            return clips, label
-        mix = self._mixup.draw(mix_rng(self._seed, step), len(clips), *clips.shape[-2:])
-        return mix_clips(clips, mix), mix_labels(label, self._num_classes, mix)
+    def _scale_can_fall(self) -> Tensor | bool:
+        """Whether an infinite gradient may be the doing of a gradient scale that is still to come down."""
+        return self.scaler._scale > 1 if self.scaler.is_enabled() else False
 
     def _clip(self) -> Tensor:
         """Scales the gradients down to SOLVER.CLIP_GRAD_L2NORM, if they are above it; returns their norm before."""
@@ -135,6 +160,12 @@ class Updater:
     def _without_sync(self) -> AbstractContextManager[None]:
         return self._replica.no_sync() if self._world.size > 1 else nullcontext()
 
+    def restart_average(self) -> None:
+        """The average begins anew, from weights that were loaded into the model."""
+        if self.ema is not None:
+            self.ema.module.load_state_dict(self.model.state_dict())
+            self.ema.restart(0)
+
     def state_dict(self) -> dict[str, Any]:
         """The entries model, ema, optimizer and scaler of a checkpoint."""
         return {
@@ -144,14 +175,16 @@ class Updater:
             "scaler": self.scaler.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any], step: int) -> None:
-        """Goes on from `state`, saved after `step` updates."""
+    def load_state_dict(self, state: dict[str, Any], step: int, skipped: int = 0) -> None:
+        """Goes on from `state`, saved after `step` updates, of which `skipped` were left out."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
-            self.ema.n_averaged.fill_(step)
+            self.ema.restart(step - skipped)
+        self.skipped.fill_(skipped)
+        self._halted.fill_(False)
 
 
 def forward_seed(seed: int, step: int, part: int, rank: int) -> int:

@@ -106,9 +106,8 @@ def test_sigterm_saves_the_step_and_exits_with_75(words, ranks):
 
 
 def test_another_number_of_ranks_sees_the_same_samples(words):
-    # Without dropout, and without mixup (a clip's partner is one of its rank's), the number of ranks changes the
-    # rounding only, if samples and augmentations are the same.
-    changes = {"MODEL__DROPOUT_RATE": 0.0, "MVIT__DROPPATH_RATE": 0.0, "MIXUP__ENABLE": False}
+    # Without dropout the number of ranks changes the rounding only, if samples, augmentations and mixup are the same.
+    changes = {"MODEL__DROPOUT_RATE": 0.0, "MVIT__DROPPATH_RATE": 0.0, "MIXUP__MODE": "elem"}
     undisturbed = run_through(words("undisturbed", **changes), 2)
     kill_at(words("killed", **changes), 6, ranks=2)
     killed = run_through(words("killed", **changes), 1)

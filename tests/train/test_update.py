@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from mvit_video.config import load_config
 from mvit_video.data.augmentation.recipe import ClipChoices
 from mvit_video.data.loader import TrainBatch
 from mvit_video.data.preprocessing import Preprocessing
+from mvit_video.train.checkpoint import differences
+from mvit_video.train.inputs import TrainInputs
 from mvit_video.train.update import Updater, forward_seed
 from mvit_video.world import World
 from tests.tiny_run import TINY_MODEL, overrides
@@ -87,16 +90,101 @@ def test_gradients_are_scaled_down_to_the_clipping_norm():
     assert (weights(updater) - before).norm() == pytest.approx(0.1, rel=1e-3)
 
 
-def test_the_average_follows_the_weights():
-    updater = make_updater(**{"SOLVER.EMA_DECAY": 0.75})
-    expected = None
-    for step in range(3):
+def averages(updater: Updater) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in updater.ema.module.parameters()])
+
+
+@pytest.mark.parametrize(
+    ("warmup", "decays"),
+    [(1, [0.75] * 4), (10, [1 / 10, 2 / 11, 3 / 12, 4 / 13]), (2, [0.5, 2 / 3, 0.75, 0.75])],
+)
+def test_the_average_follows_the_weights(warmup, decays):
+    updater = make_updater(**{"SOLVER.EMA_DECAY": 0.75, "SOLVER.EMA_WARMUP": warmup})
+    expected = weights(updater)
+    for step, decay in enumerate(decays):
         updater.update([make_batch(4, step)], step, 0.01)
-        now = weights(updater)
-        expected = now if expected is None else 0.75 * expected + 0.25 * now
-    averaged = torch.cat([p.flatten() for p in updater.ema.module.parameters()])
-    torch.testing.assert_close(averaged, expected)
-    assert (averaged - weights(updater)).abs().max() > 1e-4
+        expected = decay * expected + (1 - decay) * weights(updater)
+    torch.testing.assert_close(averages(updater), expected)
+    assert (averages(updater) - weights(updater)).abs().max() > 1e-4
+
+
+def test_the_average_begins_at_weights_that_are_loaded():
+    updater = make_updater(**{"SOLVER.EMA_DECAY": 0.9})
+    updater.model.load_state_dict(make_updater(RNG_SEED=5).model.state_dict())
+    with torch.no_grad():
+        updater.model.head.projection.bias.fill_(3.0)
+    updater.restart_average()
+    assert torch.equal(averages(updater), weights(updater))
+
+
+def poison(batch: TrainBatch) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    """Makes inputs as `TrainInputs.prepare` does, but for NaN in the first clip of `batch`."""
+
+    def prepare(self, part, *place):
+        clips, target = original(self, part, *place)
+        if part["index"][0] == batch["index"][0]:
+            clips[0, 0, 0, 0, 0] = float("nan")
+        return clips, target
+
+    original = TrainInputs.prepare
+    return prepare
+
+
+def batches(count: int) -> list[TrainBatch]:
+    made = [make_batch(4, seed) for seed in range(count)]
+    for number, batch in enumerate(made):
+        batch["index"] += 100 * number
+    return made
+
+
+@pytest.mark.parametrize("method", ["adamw", "sgd"])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("bad", [0, 2])
+def test_a_skipped_update_is_as_if_it_had_not_been(monkeypatch, method, precision, bad):
+    """In a model with BatchNorm, whose statistics change before anyone knows that the loss is not finite."""
+    changes = {
+        "MODEL.MODEL_NAME": "MPViT",
+        "MPVIT.VARIANT": "MPVIT_TINY",
+        "SOLVER.OPTIMIZING_METHOD": method,
+        "SOLVER.EMA_DECAY": 0.9,
+        "SOLVER.CLIP_GRAD_L2NORM": 1.0,
+        "TRAIN.NONFINITE": "skip",
+        "TRAIN.PRECISION": precision,
+    }
+    spared, skipping = make_updater(**changes), make_updater(**changes)
+    assert any(buffer.is_floating_point() for buffer in skipping.model.buffers())
+    parts = batches(4)
+    for step, part in enumerate(parts):
+        if step != bad:
+            spared.update([part], step, 0.01)
+    monkeypatch.setattr(TrainInputs, "prepare", poison(parts[bad]))
+    finite = [bool(skipping.update([part], step, 0.01).finite) for step, part in enumerate(parts)]
+    assert finite == [step != bad for step in range(4)]
+    assert int(skipping.skipped) == int(spared.skipped) + 1
+    assert not differences(spared.state_dict(), skipping.state_dict())
+
+
+def test_nothing_follows_a_bad_update_until_the_run_has_gone_back(monkeypatch):
+    updater = make_updater()
+    first, second, third = batches(3)
+    updater.update([first], 0, 0.01)
+    saved, before = copy.deepcopy(updater.state_dict()), weights(updater)
+    monkeypatch.setattr(TrainInputs, "prepare", poison(second))
+    assert not updater.update([second], 1, 0.01).finite
+    assert not updater.update([third], 2, 0.01).finite
+    assert torch.equal(weights(updater), before)
+    updater.load_state_dict(saved, 1)
+    assert updater.update([third], 1, 0.01).finite
+    assert not torch.equal(weights(updater), before)
+
+
+def test_a_gradient_that_overflows_at_any_scale_is_not_finite():
+    updater = make_updater(**{"TRAIN.PRECISION": "float16"})
+    updater.scaler.update(1.0)
+    with torch.no_grad():
+        updater.model.head.projection.weight.mul_(1e-3)
+    updater.model.head.projection.weight.register_hook(lambda grad: grad * float("inf"))
+    assert not updater.update([make_batch(2)], 0, 0.01).finite
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
