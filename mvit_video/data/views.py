@@ -9,8 +9,12 @@ import torch
 from torch import Tensor
 
 from mvit_video.data.preprocessing import Preprocessing
-from mvit_video.data.readers import Reader
+from mvit_video.data.readers import Reader, VideoInfo
 from mvit_video.data.spatial import crop_corners, resize, scaled_size
+from mvit_video.errors import VideoError
+
+_LONGEST = 16
+"""Times the short side that the long one may be: scaled to the crop's size, a strip would take any amount of memory."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,20 @@ def read_views(
     Raises:
         VideoError: the file, or a frame of it that is wanted, cannot be decoded.
     """
-    frames, info = reader.read(
-        path,
-        lambda info: np.unique(preprocessing.view_frames(info, num_views)),
-        preprocessing.decoded_size,
-    )
+
+    def needed(info: VideoInfo) -> np.ndarray:
+        refuse_strip(info, path)
+        return np.unique(preprocessing.view_frames(info, num_views))
+
+    frames, info = reader.read(path, needed, preprocessing.decoded_size)
     wanted = preprocessing.view_frames(info, num_views)
     return cut_views(frames, np.searchsorted(np.unique(wanted), wanted), preprocessing, num_crops)
+
+
+def refuse_strip(info: VideoInfo, path: str) -> None:
+    """Raises VideoError for frames that are far longer than wide."""
+    if max(info.width, info.height) > _LONGEST * min(info.width, info.height):
+        raise VideoError(
+            path,
+            f"is {info.width} x {info.height} pixels, and a strip of more than 1 : {_LONGEST} is not looked at",
+        )

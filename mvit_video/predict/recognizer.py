@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import overload
 
 import numpy as np
@@ -17,16 +17,23 @@ from torch import Tensor, nn
 
 from mvit_video.data.preprocessing import Preprocessing
 from mvit_video.data.readers import make_reader
+from mvit_video.data.readers.stream import LiveSource, open_stream
 from mvit_video.data.views import VideoViews
 from mvit_video.errors import InputError
 from mvit_video.evaluate.metrics import fuse_views
 from mvit_video.evaluate.scoring import autocast, score_views
 from mvit_video.predict.checkpoint import TestSettings, load_recognition
-from mvit_video.predict.reading import Seconds, Video, video_name, video_views
+from mvit_video.predict.reading import Seconds, Video, local_path, video_name, video_views
 from mvit_video.predict.results import Prediction, best_classes
+from mvit_video.predict.segments import Segment, SegmentMerger
+from mvit_video.predict.timeline import ScoredWindow, Timeline, merge_windows, score_windows
+from mvit_video.predict.windows import Window, Windows, slide
+from mvit_video.progress import progress
 
 Views = str | tuple[int, int]
 """Clips x crops: "5x3", or (5, 3)."""
+
+_WINDOWS_PER_PASS = 8
 
 
 class Recognizer:
@@ -171,6 +178,84 @@ class Recognizer:
         finally:
             hook.remove()
         return seen[0].float().mean(dim=0).cpu()
+
+    def timeline(
+        self,
+        video: str | os.PathLike[str],
+        window: float = 2.0,
+        stride: float = 0.5,
+        *,
+        enter: float = 0.5,
+        leave: float = 0.3,
+        show_progress: bool = False,
+    ) -> Timeline:
+        """What is on when in a video of any length, which is decoded once, as a stream.
+
+        A window slides over the video; its score is that of a centre crop of the model's clip in its middle, or of
+        several clips where it is longer than one. A moment has the scores of the window whose centre is nearest.
+        Memory does not grow with the length but for the scores, 4 bytes per class and window.
+
+        Args:
+            video: a path or URL.
+            window, stride: seconds.
+            enter, leave: thresholds of a segment (mvit_video/predict/segments.py).
+            show_progress: on stderr.
+
+        Raises:
+            VideoError: not a frame of the video can be decoded.
+            InputError: a window or thresholds that cannot be.
+        """
+        with open_stream(local_path(video)) as stream:
+            windows = slide(stream, self.preprocessing, window, stride)
+            total = max(int(((stream.duration or 0) - window) / stride) + 1, 1)
+            shown = progress(windows, total, video_name(video), "windows", show_progress)
+            found = list(self._merged(windows, shown, enter, leave))
+            scored = [item for item in found if isinstance(item, ScoredWindow)]
+            return Timeline(
+                video_name(video),
+                windows.duration,
+                np.array([(w.begin, w.end) for w in scored]),
+                np.stack([w.scores for w in scored]),
+                tuple(item for item in found if isinstance(item, Segment)),
+                stream.damaged,
+            )
+
+    def watch(
+        self,
+        source: LiveSource | str | os.PathLike[str],
+        window: float = 2.0,
+        stride: float = 0.5,
+        *,
+        enter: float = 0.5,
+        leave: float = 0.3,
+    ) -> Iterator[ScoredWindow | Segment]:
+        """As `timeline` while it comes, without an end if need be: the windows, and each segment when it has ended.
+
+        Args:
+            source: a camera, a network stream, or a file.
+        """
+        with open_stream(source) as stream:
+            windows = slide(stream, self.preprocessing, window, stride)
+            yield from self._merged(windows, windows, enter, leave, batch_size=1)
+
+    def _merged(
+        self,
+        windows: Windows,
+        shown: Iterable[Window],
+        enter: float,
+        leave: float,
+        batch_size: int = _WINDOWS_PER_PASS,
+    ) -> Iterator[ScoredWindow | Segment]:
+        merger = SegmentMerger(self.class_names, enter, leave)
+        scored = score_windows(shown, self._score_clips, batch_size)
+        return merge_windows(scored, windows, merger)
+
+    def _score_clips(self, clips: Tensor) -> np.ndarray:
+        """(N, V, 3, T, H, W) uint8 -> (N, C)."""
+        views = clips.flatten(0, 1).to(self.device)
+        scores = score_views(self.model, views, self.preprocessing, self.settings.precision)
+        fused = fuse_views(scores.unflatten(0, clips.shape[:2]).numpy(), self.settings.ensemble)
+        return fused.astype(np.float32)
 
     def num_views(self, views: Views | None = None) -> tuple[int, int]:
         """Clips and crops. Raises InputError for what is neither "5x3" nor (5, 3)."""

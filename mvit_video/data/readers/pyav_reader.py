@@ -14,7 +14,6 @@ pixel covers when it makes a picture smaller). Pictures after a change of size o
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,11 +25,9 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from mvit_video.data.readers.base import Frames, Size, SizeRequest, VideoInfo, settle
+from mvit_video.data.readers.container import best_video_stream, open_file, told_as_video_error
 from mvit_video.data.readers.index import build_index, packets_of
 from mvit_video.errors import VideoError
-
-NOT_VIDEOS = ("tty", "concat", "hls", "dash")
-"""FFmpeg's formats for text, and for play lists, which name other files."""
 
 
 class PyAVReader:
@@ -63,15 +60,6 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[Video]:
         video.close()
 
 
-@contextmanager
-def _told_as_video_error(path: str) -> Iterator[None]:
-    try:
-        yield
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise VideoError(path, reason.splitlines()[0]) from error
-
-
 def _is_damage(frame: VideoFrame | None) -> bool:
     """Whether a packet could not be decoded, or its picture was patched up from its neighbours."""
     return frame is None or frame.is_corrupt
@@ -100,7 +88,7 @@ class Video:
 
     def look(self) -> None:
         """Open the file, index its packets, decode one picture; or, where packets prove too little, all of them."""
-        with _told_as_video_error(self.path):
+        with told_as_video_error(self.path):
             self._open()
             self.index, lead = build_index(self._container, self._stream)
             num_frames, self._num_intact = len(self.index.pts), None
@@ -134,7 +122,7 @@ class Video:
         places: dict[int, list[int]] = {}
         for place, i in enumerate(numbers):
             places.setdefault(i, []).append(place)
-        with _told_as_video_error(self.path):
+        with told_as_video_error(self.path):
             if self.index.doubt is None:
                 for i, frame in self._by_time(sorted(places)):
                     out[places.pop(i)] = self._rgb(frame, size)
@@ -147,7 +135,7 @@ class Video:
 
     def frames(self) -> Iterator[VideoFrame]:
         """All frames in order as they are decoded, neither turned upright nor scaled. Raises `VideoError` at damage."""
-        with _told_as_video_error(self.path):
+        with told_as_video_error(self.path):
             self._open()
             count = 0
             for frame in self._decode(self._packets()):
@@ -163,31 +151,10 @@ class Video:
 
     def _open(self) -> None:
         self.close()
-        status = os.stat(self.path)
-        if stat.S_ISDIR(status.st_mode):
-            raise VideoError(self.path, "is a directory")
-        if not stat.S_ISREG(status.st_mode):  # to open a pipe or a device may take for ever
-            raise VideoError(self.path, "is not a regular file")
-        if status.st_size == 0:
-            raise VideoError(self.path, "is empty")
-        # An absolute path cannot be taken for a protocol ("a:b.mp4"), and a list in disguise reaches no network.
-        source, options = os.path.abspath(self.path), {"protocol_whitelist": "file"}
-        try:
-            self._container = av.open(source, options=options, metadata_errors="ignore")
-        except TypeError:  # PyAV 19 dropped the argument: tags that are not UTF-8 are fine there
-            self._container = av.open(source, options=options)
-        if self._container.format.name in NOT_VIDEOS:
-            raise VideoError(self.path, "is text or a list of files, not a video")
-        streams = self._container.streams
-        self.num_streams = len(streams.video)
-        self._stream = streams.best("video")
-        if self._stream is None:
-            raise VideoError(self.path, "has no video stream")
-        if self._stream.disposition & av.stream.Disposition.attached_pic:
-            raise VideoError(self.path, "has no video stream but a cover picture")
+        self._container = open_file(self.path)
+        self.num_streams = len(self._container.streams.video)
+        self._stream = best_video_stream(self._container, self.path)
         self._decoder = self._stream.codec_context
-        if self._decoder is None:
-            raise VideoError(self.path, "is coded in a way that this FFmpeg cannot decode")
         self._decoder.thread_count = (
             1  # more only helps where no other process is waiting for a core
         )
