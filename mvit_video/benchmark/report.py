@@ -20,7 +20,8 @@ _RATIOS = {"time": "time", "peak_memory": "peak memory", "pass_memory": "memory 
 
 def as_text(result: Mapping[str, Any]) -> str:
     """The setting, a row per candidate, and a line per ratio."""
-    setting = {key: value for key, value in result.items() if key not in ("candidates", "ratios")}
+    tables = ("candidates", "ratios", "blocks")
+    setting = {key: value for key, value in result.items() if key not in tables}
     lines = [
         ", ".join(f"{key.replace('_', ' ')} {_plain(value)}" for key, value in setting.items())
     ]
@@ -29,11 +30,10 @@ def as_text(result: Mapping[str, Any]) -> str:
     rows = [["", *(_COLUMNS[key][0] for key in shown)]]
     for name, values in candidates.items():
         rows.append([name, *(_COLUMNS[key][1].format(values[key]) for key in shown)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines += [
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
+    lines += _aligned(rows)
+    if "blocks" in result:
+        rows = [[_plain(value) for value in row.values()] for row in result["blocks"]]
+        lines += ["", *_aligned([list(result["blocks"][0]), *rows]), ""]
     ours = next(iter(candidates))
     for name, ratios in result["ratios"].items():
         times = ", ".join(
@@ -47,7 +47,17 @@ def as_text(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+
+
 def _plain(value: Any) -> str:
     if isinstance(value, (int, float)) and value >= 1e6:
         return f"{value / 1e9:.2f} G"
+    if isinstance(value, float):
+        return f"{value:.2f}"
     return "x".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
