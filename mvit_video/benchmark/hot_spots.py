@@ -156,7 +156,7 @@ def _pooling(
     name: str, module: MultiScaleAttention, spec: MViTSpec, block: BlockSpec, batch: int
 ) -> Made:
     width = 3 * (block.dim if spec.pool_first else block.attention_dim)
-    projected = _tokens(module, spec, block, batch, width).requires_grad_()
+    projected = _tokens(module, spec, block, batch, width).requires_grad_(module.training)
     if name == OURS:
         pools = [(getattr(module, f"pool_{x}"), getattr(module, f"norm_{x}")) for x in "qkv"]
 
@@ -166,6 +166,7 @@ def _pooling(
 
         return run, [projected, *module.parameters()]
     theirs = _reference().Attention(spec, block).to(projected.device)
+    theirs.load_state_dict(module.state_dict())
 
     def run_theirs() -> list[Tensor]:
         parts = zip(projected.chunk(3, dim=-1), "qkv", strict=True)
@@ -183,7 +184,10 @@ def _attention(
     pool = module._pool_project if spec.pool_first else module._project_pool
     with torch.no_grad():
         *tokens, q_thw, k_thw = pool(_tokens(module, spec, block, batch, block.dim), block.thw)
-    q, k, v = (x.unflatten(-1, (block.num_heads, -1)).contiguous().requires_grad_() for x in tokens)
+    q, k, v = (
+        x.unflatten(-1, (block.num_heads, -1)).contiguous().requires_grad_(module.training)
+        for x in tokens
+    )
     extra, tables = module.num_extra, (module.rel_pos_t, module.rel_pos_h, module.rel_pos_w)
     leaves = [q, k, v, *(table for table in tables if table is not None)]
 
