@@ -34,13 +34,13 @@ def _sizes(preset: str, num_classes: int) -> tuple[int, int]:
     spec = replace(family.presets[preset], num_classes=num_classes)
     with torch.device("meta"):
         model = family.model(spec)
-    clip = (1, spec.in_channels, spec.num_frames, spec.crop_size, spec.crop_size)
+    clip = (1, 3, spec.num_frames, spec.crop_size, spec.crop_size)
     return count_parameters(model), count_multiply_adds(model, clip)
 
 
 def config_header(config: str) -> str:
     """The comment that begins a shipped config: what was published for its model, one line per source."""
-    lines = [_header_line(entry) for entry in ZOO if entry.config == config]
+    lines = [_header_line(entry) for entry in ZOO if entry.config == config and entry.top1]
     return "".join(f"{HEADER}{line}\n" for line in lines)
 
 
