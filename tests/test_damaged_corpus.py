@@ -98,6 +98,7 @@ def run(lists: Path, corpus: Path, output: Path, **changes: object) -> tuple[lis
         "DATA.PATH_TO_DATA_DIR": lists,
         "DATA.PATH_PREFIX": corpus,
         "DATA_LOADER.NUM_WORKERS": 2,
+        "DATA.MAX_BAD_FRACTION": 1.0,
         "TRAIN.BATCH_SIZE": 2,
         "SOLVER.MAX_EPOCH": 1,
         "OUTPUT_DIR": output,

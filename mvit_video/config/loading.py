@@ -63,24 +63,22 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     if path is not None:
         file = find_shipped(str(path))
         _assign_all(cfg, _with_reference_batch(_read_with_bases(file)))
-    if len(overrides) % 2:
-        raise InputError(
-            f"overrides come in pairs KEY VALUE, but {overrides[-1]!r} at the end has no partner"
-        )
-    for full_name, text in zip(overrides[::2], overrides[1::2], strict=True):
-        _assign(cfg, full_name, _parse(text), "the command line")
+    _override(cfg, overrides)
     check_config(cfg)
     cfg.freeze()
     return cfg
 
 
-def parse_config(text: str, source: str, slowfast: bool = False) -> CfgNode:
+def parse_config(
+    text: str, source: str, slowfast: bool = False, overrides: Sequence[str] = ()
+) -> CfgNode:
     """The config that stands in a checkpoint: defaults, then `text`, frozen.
 
     Args:
         text: YAML as `config.yaml` holds it.
         source: names the checkpoint in errors.
         slowfast: SlowFast wrote it; only its model is read.
+        overrides: as in `load_config`.
 
     Raises:
         InputError: as `load_config`, but for checks across keys, which concern running it.
@@ -88,8 +86,18 @@ def parse_config(text: str, source: str, slowfast: bool = False) -> CfgNode:
     entries = {name: (value, source) for name, value in _flatten(parse_yaml(text, source))}
     cfg = get_cfg()
     _assign_all(cfg, model_entries(entries, set(all_keys())) if slowfast else entries)
+    _override(cfg, overrides)
     cfg.freeze()
     return cfg
+
+
+def _override(cfg: CfgNode, overrides: Sequence[str]) -> None:
+    if len(overrides) % 2:
+        raise InputError(
+            f"overrides come in pairs KEY VALUE, but {overrides[-1]!r} at the end has no partner"
+        )
+    for full_name, text in zip(overrides[::2], overrides[1::2], strict=True):
+        _assign(cfg, full_name, _parse(text), "the command line")
 
 
 def _assign_all(cfg: CfgNode, entries: Entries) -> None:
