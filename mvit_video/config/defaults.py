@@ -45,9 +45,15 @@ SECTIONS: dict[str, Section] = {
             "DROPOUT_RATE": Key(0.5, "Dropout before the head."),
             "ACT_CHECKPOINT": Key(
                 False,
-                "Recompute each block's activations in the backward pass: less memory, about a third more time.",
+                "Recompute the blocks' activations in the backward pass: less memory, about a third more time. TRAIN.MEMORY_BUDGET recomputes no more than it must.",
             ),
-            "COMPILE": Key(False, "Compile the model with torch.compile."),
+            "ACT_CHECKPOINT_STAGES": Key(
+                [], "Stages, from 0, whose blocks ACT_CHECKPOINT recomputes. Empty: all."
+            ),
+            "COMPILE": Key(
+                False,
+                "Compile each block with torch.compile, for training and testing. Worth its minutes at the start on a GPU.",
+            ),
         },
     ),
     "MVIT": Section(

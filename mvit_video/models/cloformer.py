@@ -29,10 +29,10 @@ from mvit_video.layers.convolution import (
 )
 from mvit_video.layers.heads import multi_head
 from mvit_video.layers.mlp import DropPath
+from mvit_video.models.blocks import Block
 from mvit_video.models.inflated import (
     InflatedModel,
     InflatedSpec,
-    run,
     spec_from_section,
     temporal_position,
     with_image_models,
@@ -106,10 +106,7 @@ class CloFormer(InflatedModel):
         cube = self.position(self.stem(self.as_clip(clip)))
         for stage in self.stages:
             for block in stage:
-                mixed = run(block.mix, cube, recompute=self.spec.act_checkpoint)
-                cube = run(block.feed, mixed, recompute=self.spec.act_checkpoint)
-                # The skip is not recomputed: its BatchNorm would count a batch twice.
-                cube = cube + block.skip(mixed)
+                cube, mixed = block(cube)
             cubes.append(mixed)
         return [*cubes[:-1], self.norm(cube)]
 
@@ -138,14 +135,14 @@ class Stem(nn.Module):
         return self.norm(self.proj(self.convs(clip)))
 
 
-class CloBlock(nn.Module):
+class CloBlock(Block):
     """Clo attention, then a ConvFFN, on a cube. The last block of every stage but the last halves
     the cube and widens it.
     """
 
     def __init__(self, spec: CloFormerSpec, stage: int, index: int, drop_path: float) -> None:
         super().__init__()
-        width = spec.widths[stage]
+        width, self.stage = spec.widths[stage], stage
         halves = index == spec.depths[stage] - 1 and stage < len(spec.depths) - 1
         out_width = spec.widths[stage + 1] if halves else width
         self.norm1 = FrameNorm(width, spec.norm_scope)
@@ -155,17 +152,10 @@ class CloBlock(nn.Module):
         self.skip = Halving(width, out_width) if halves else nn.Identity()
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, cube: Tensor) -> Tensor:
-        cube = self.mix(cube)
-        return self.skip(cube) + self.feed(cube)
-
-    def mix(self, cube: Tensor) -> Tensor:
-        """The block's attention half."""
-        return cube + self.drop_path(self.attn(self.norm1(cube)))
-
-    def feed(self, cube: Tensor) -> Tensor:
-        """The block's feed-forward half, without its skip connection."""
-        return self.drop_path(self.mlp(self.norm2(cube)))
+    def forward(self, cube: Tensor) -> tuple[Tensor, Tensor]:
+        """cube -> what comes out, and what went into the ConvFFN."""
+        mixed = cube + self.drop_path(self.attn(self.norm1(cube)))
+        return self.skip(mixed) + self.drop_path(self.mlp(self.norm2(mixed))), mixed
 
 
 class CloAttention(nn.Module):

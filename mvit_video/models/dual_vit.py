@@ -32,8 +32,9 @@ from mvit_video.layers.convolution import (
 from mvit_video.layers.heads import multi_head
 from mvit_video.layers.layer_scale import LayerScale
 from mvit_video.layers.mlp import DropPath, Mlp
+from mvit_video.models.blocks import Block
 from mvit_video.models.dual_vit_spec import MERGE_FROM, DualViTSpec
-from mvit_video.models.inflated import InflatedModel, run, temporal_position
+from mvit_video.models.inflated import InflatedModel, temporal_position
 
 Grid = tuple[int, int, int]
 
@@ -204,7 +205,7 @@ class Stage(nn.Module):
     def __init__(self, spec: DualViTSpec, index: int, drop_paths: list[float]) -> None:
         super().__init__()
         width, last = spec.widths[index], index == len(spec.widths) - 1
-        self.merges, self.recompute = index >= MERGE_FROM, spec.act_checkpoint
+        self.merges = index >= MERGE_FROM
         self.embed = self.semantic_embed = nn.Identity()
         if index:
             self.embed = Embed(FrameConv(spec.widths[index - 1], width, 3, stride=2), width)
@@ -222,7 +223,7 @@ class Stage(nn.Module):
             pixels, semantics = self._merge(pixels, semantics, steps)
         else:
             for block in self.blocks:
-                pixels, semantics = run(block, pixels, semantics, recompute=self.recompute)
+                pixels, semantics = block(pixels, semantics)
         return self.norm(pixels), self.semantic_norm(semantics)
 
     def _merge(self, pixels: Tensor, semantics: Tensor, steps: int) -> tuple[Tensor, Tensor]:
@@ -230,16 +231,16 @@ class Stage(nn.Module):
         tokens = torch.cat((pixels.flatten(1, 3), semantics), dim=1)
         bias = step_bias(tokens, (0, thw.numel(), semantics.shape[1]), thw[0], steps)
         for block in self.blocks:
-            tokens = run(block, tokens, thw, bias, recompute=self.recompute)
+            tokens = block(tokens, thw, bias)
         return tokens[:, : thw.numel()].unflatten(1, thw), tokens[:, thw.numel() :]
 
 
-class DualBlock(nn.Module):
+class DualBlock(Block):
     """Semantics gather from the pixels, pixels read the semantics, and a convolutional MLP follows."""
 
     def __init__(self, spec: DualViTSpec, stage: int, block: int, drop_path: float) -> None:
         super().__init__()
-        width, heads = spec.widths[stage], spec.heads[stage]
+        width, heads, self.stage = spec.widths[stage], spec.heads[stage], stage
         self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
         self.semantic_path = SemanticPath(width, heads, spec.layer_scale, drop_path)
         self.semantic_norm = nn.LayerNorm(width)
@@ -290,14 +291,14 @@ class SemanticPath(nn.Module):
         return semantics + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(semantics))))
 
 
-class MergeBlock(nn.Module):
+class MergeBlock(Block):
     """Pixels and semantics in one attention; then each has its own MLP under a common norm and
     scale.
     """
 
     def __init__(self, spec: DualViTSpec, stage: int, block: int, drop_path: float) -> None:
         super().__init__()
-        width = spec.widths[stage]
+        width, self.stage = spec.widths[stage], stage
         self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
         self.attn = CrossAttention(width, spec.heads[stage])
         self.scale1 = LayerScale(width, spec.layer_scale)

@@ -9,13 +9,10 @@ and time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mvit_video.errors import InputError
 from mvit_video.layers.convolution import DepthwiseConv, DepthwiseTime
@@ -37,7 +34,6 @@ class InflatedSpec:
         temporal_position: add a learned position per time step, zero at the start, after the stem.
         drop_path_rate: stochastic depth of the last block, growing linearly from 0 at the first.
         dropout_rate: dropout before the head.
-        act_checkpoint: recompute every block in the backward pass to save memory.
     """
 
     widths: tuple[int, ...]
@@ -51,7 +47,6 @@ class InflatedSpec:
     temporal_position: bool = False
     drop_path_rate: float = 0.0
     dropout_rate: float = 0.0
-    act_checkpoint: bool = False
 
     def __post_init__(self) -> None:
         self._check_choice("stem_kernel_t", (1, 2, 3))
@@ -135,7 +130,6 @@ def spec_from_section(cfg: Any, section: Any, presets: dict[str, Spec], **change
         temporal_position=section.TEMPORAL_POSITION,
         drop_path_rate=drop_path_rate,
         dropout_rate=cfg.MODEL.DROPOUT_RATE,
-        act_checkpoint=cfg.MODEL.ACT_CHECKPOINT,
         **changes,
     )
 
@@ -191,10 +185,3 @@ def temporal_position(spec: InflatedSpec) -> nn.Module:
     if not spec.temporal_position:
         return nn.Identity()
     return TemporalPosition(spec.num_steps, spec.widths[0])
-
-
-def run(block: Callable[..., Any], *inputs: Any, recompute: bool) -> Any:
-    """block(*inputs), its activations kept for the backward pass or recomputed there."""
-    if recompute and torch.is_grad_enabled():
-        return checkpoint(block, *inputs, use_reentrant=False)
-    return block(*inputs)

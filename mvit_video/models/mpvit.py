@@ -28,10 +28,10 @@ from mvit_video.layers.convolution import (
     init_convolution_,
 )
 from mvit_video.layers.mlp import DropPath, Mlp
+from mvit_video.models.blocks import Block
 from mvit_video.models.inflated import (
     InflatedModel,
     InflatedSpec,
-    run,
     spec_from_section,
     temporal_position,
     with_image_models,
@@ -135,7 +135,7 @@ class Stage(nn.Module):
         out_width = spec.widths[min(index + 1, len(spec.widths) - 1)]
         self.embed = MultiScaleEmbedding(spec, width, paths, stride=2 if index else 1)
         self.local = LocalBranch(spec, width)
-        self.paths = nn.ModuleList(TransformerPath(spec, width, drop_paths) for _ in range(paths))
+        self.paths = nn.ModuleList(TransformerPath(spec, index, drop_paths) for _ in range(paths))
         self.join = GlobalLocalInteraction(paths + 1, width, out_width)
 
     def forward(self, cube: Tensor) -> Tensor:
@@ -207,25 +207,26 @@ class TransformerPath(nn.Module):
     relative one.
     """
 
-    def __init__(self, spec: MPViTSpec, width: int, drop_paths: list[float]) -> None:
+    def __init__(self, spec: MPViTSpec, stage: int, drop_paths: list[float]) -> None:
         super().__init__()
+        width = spec.widths[stage]
         self.position = spec.depthwise(width, 3)
         self.relative = RelativePosition(spec, width)
-        self.blocks = nn.ModuleList(Block(spec, width, rate) for rate in drop_paths)
-        self.recompute = spec.act_checkpoint
+        self.blocks = nn.ModuleList(PathBlock(spec, stage, rate) for rate in drop_paths)
 
     def forward(self, cube: Tensor) -> Tensor:
         for block in self.blocks:
             cube = cube + self.position(cube)
-            cube = run(block, cube, self.relative, recompute=self.recompute)
+            cube = block(cube, self.relative)
         return cube
 
 
-class Block(nn.Module):
+class PathBlock(Block):
     """Pre-norm transformer layer with factorised attention."""
 
-    def __init__(self, spec: MPViTSpec, width: int, drop_path: float) -> None:
+    def __init__(self, spec: MPViTSpec, stage: int, drop_path: float) -> None:
         super().__init__()
+        width, self.stage = spec.widths[stage], stage
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
         self.attn = FactorisedAttention(width, spec.heads)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mvit_video.errors import InputError
 from mvit_video.layers.attention import attention, relative_position_bias
@@ -24,6 +23,7 @@ from mvit_video.layers.position import (
     resize_grid,
     separable_positions,
 )
+from mvit_video.models.blocks import Block
 from mvit_video.models.features import FeatureInfo
 from mvit_video.models.mvit_spec import BlockSpec, Grid, MViTSpec, PoolSpec
 
@@ -135,12 +135,12 @@ def _make_pool(spec: MViTSpec, width: int, pool: PoolSpec | None) -> nn.Module |
     return (MaxPool3d if spec.pool_mode == "max" else AvgPool3d)(pool.kernel, pool.stride)
 
 
-class MultiScaleBlock(nn.Module):
+class MultiScaleBlock(Block):
     """Attention and MLP, each with a residual; either may change the width, the attention the grid."""
 
     def __init__(self, spec: MViTSpec, block: BlockSpec) -> None:
         super().__init__()
-        dim = block.attention_dim
+        dim, self.stage = block.attention_dim, block.stage
         self.num_extra, self.widens_in_attention = int(spec.class_token), spec.dim_mul_in_attention
         self.norm1 = nn.LayerNorm(block.dim, NORM_EPS)
         self.attn = MultiScaleAttention(spec, block)
@@ -230,7 +230,7 @@ class MViT(nn.Module):
         """
         x, thw = self.embed(clip)
         for block in self.blocks:
-            x, thw = self._run(block, x, thw)
+            x, thw = block(x, thw)
         return x if self.spec.mean_pooling else self.norm(x), thw
 
     def forward_head(self, tokens: Tensor) -> Tensor:
@@ -245,7 +245,7 @@ class MViT(nn.Module):
         x, thw = self.embed(clip)
         levels: dict[int, Tensor] = {}
         for block, spec in zip(self.blocks, self.spec.blocks, strict=True):
-            x, thw = self._run(block, x, thw)
+            x, thw = block(x, thw)
             grid = x[:, int(self.spec.class_token) :]
             levels[spec.stage] = grid.transpose(1, 2).unflatten(-1, thw)
         return list(levels.values())
@@ -298,11 +298,6 @@ class MViT(nn.Module):
                 f" (batch, channels, frames, height, width){image} with {self.spec.in_channels} channels"
             )
         return clip
-
-    def _run(self, block: MultiScaleBlock, x: Tensor, thw: Grid) -> tuple[Tensor, Grid]:
-        if self.spec.act_checkpoint and torch.is_grad_enabled():
-            return checkpoint(block, x, thw, use_reentrant=False)
-        return block(x, thw)
 
     def train(self, mode: bool = True) -> MViT:
         self.cache.clear()

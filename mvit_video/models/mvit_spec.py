@@ -90,7 +90,6 @@ class MViTSpec:
         block_dropout_rate: dropout after positions and linear layers; dropout_rate: before the
         head.
         drop_path_rate: stochastic depth of the last block, growing linearly from 0 at the first.
-        act_checkpoint: recompute every block in the backward pass to save memory.
     """
 
     num_classes: int = 400
@@ -130,7 +129,6 @@ class MViTSpec:
     drop_path_rate: float = 0.0
     dropout_rate: float = 0.0
     head_init_scale: float = 1.0
-    act_checkpoint: bool = False
     blocks: tuple[BlockSpec, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -310,7 +308,6 @@ def spec_from_config(cfg: Any) -> MViTSpec:
         drop_path_rate=m.DROPPATH_RATE,
         dropout_rate=cfg.MODEL.DROPOUT_RATE,
         head_init_scale=m.HEAD_INIT_SCALE,
-        act_checkpoint=cfg.MODEL.ACT_CHECKPOINT,
     )
 
 

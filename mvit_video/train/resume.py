@@ -29,6 +29,7 @@ _NOTED = {
     "SOLVER.ACCUMULATE_STEPS": "updates stay the same but for rounding and the drawing of dropout",
     "MODEL.COMPILE": "numbers stay the same but for rounding",
     "MODEL.ACT_CHECKPOINT": "numbers stay the same but for rounding",
+    "MODEL.ACT_CHECKPOINT_STAGES": "numbers stay the same but for rounding",
     "DATA.PATH_TO_DATA_DIR": "the training list there is the same",
     "DATA.PATH_PREFIX": "the training list is the same, the files are taken to be",
 }

@@ -28,6 +28,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from mvit_video.data.loader import TrainBatch
 from mvit_video.data.preprocessing import Preprocessing
 from mvit_video.evaluate.scoring import autocast
+from mvit_video.models.blocks import compile_blocks
 from mvit_video.train.average import AveragedWeights
 from mvit_video.train.inputs import TrainInputs
 from mvit_video.train.optimizer import build_optimizer
@@ -87,7 +88,7 @@ class Updater:
         self._halts = cfg.TRAIN.NONFINITE != "skip"
         self._halted = torch.zeros((), dtype=torch.bool, device=world.device)
         if cfg.MODEL.COMPILE:
-            model.compile()
+            compile_blocks(model)
         self._replica = _replicate(model, world)
 
     def update(self, parts: Sequence[TrainBatch], step: int, learning_rate: float) -> Outcome:

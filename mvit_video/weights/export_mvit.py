@@ -106,7 +106,6 @@ def slowfast_config(spec: MViTSpec) -> str:
         "MODEL_NAME": "MViT",
         "NUM_CLASSES": spec.num_classes,
         "DROPOUT_RATE": spec.dropout_rate,
-        "ACT_CHECKPOINT": spec.act_checkpoint,
     }
     return yaml.safe_dump({"DATA": data, "MODEL": model, "MVIT": mvit}, default_flow_style=None)
 

@@ -106,14 +106,15 @@ def test_a_stage_ends_in_a_block_that_halves_and_widens():
     spec = spec_of("CLOFORMER_TINY", image=True)
     block = randomise(CloBlock(spec, stage=0, index=0, drop_path=0.0)).eval()
     x = torch.randn(1, 1, 9, 8, 16)
-    assert block(x).shape == (1, 1, 5, 4, 32)
-    mixed = block.mix(x)
+    out, mixed = block(x)
+    assert out.shape == (1, 1, 5, 4, 32)
+    torch.testing.assert_close(mixed, x + block.attn(block.norm1(x)))
     down = block.skip.down
     assert (
         isinstance(down.conv, nn.Conv2d) and down.conv.groups == 1
     )  # dense, whatever the paper draws
     expected = block.skip.proj(down(mixed)) + block.mlp(block.norm2(mixed))
-    torch.testing.assert_close(block(x), expected)
+    torch.testing.assert_close(out, expected)
 
 
 def test_the_feed_forward_convolves_after_the_activation():

@@ -72,7 +72,6 @@ def test_the_config_builds_the_model_of_the_zoo(entry: Published) -> None:
         num_classes=entry.num_classes,
         drop_path_rate=model.spec.drop_path_rate,
         dropout_rate=model.spec.dropout_rate,
-        act_checkpoint=model.spec.act_checkpoint,
     )
     assert model.spec == same
     if entry.views:

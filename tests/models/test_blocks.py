@@ -1,0 +1,122 @@
+"""The units of every model: each belongs to a stage, is recomputed if asked, and compiles once for any batch."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch._dynamo.utils import counters
+
+from mvit_video.build import build_model
+from mvit_video.config import load_config
+from mvit_video.models.blocks import blocks_of, compile_blocks, recompute
+from tests.models.test_all_models import SMALL, clip, make
+
+FAMILIES = ("MViT v1", "MViT v2", "DualViT", "MPViT", "CloFormer")
+each_family = pytest.mark.parametrize("which", FAMILIES)
+_TWO_BLOCKS = {
+    "depth": 2,
+    "pool_q_stride": ((1, 1, 2, 2),),
+    "dim_mul": ((1, 2.0),),
+    "head_mul": ((1, 2.0),),
+}
+# To trace a block takes seconds: one of each kind is enough.
+SHORT = {
+    "MViT v1": _TWO_BLOCKS,
+    "MViT v2": _TWO_BLOCKS,
+    "DualViT": {"depths": (1, 1, 1, 1)},
+    "MPViT": {"depths": (1, 1, 1, 1)},
+    "CloFormer": {
+        "widths": (16, 32),
+        "heads": ((1, 1), (1, 1)),
+        "depths": (1, 1),
+        "kernels": (3, 3),
+        "pools": (8, 4),
+    },
+}
+STAGES = {"MViT v1": {0, 1, 2}, "MViT v2": {0, 1, 2}}
+
+
+@pytest.mark.parametrize("which", SMALL)
+def test_blocks_know_their_stage(which):
+    stages = [block.stage for block in blocks_of(make(which))]
+    assert set(stages) == STAGES.get(which, {0, 1, 2, 3})
+    assert stages == sorted(stages)
+
+
+@each_family
+def test_what_a_recomputed_stage_keeps_is_less(which):
+    def kept(stages) -> int:
+        """Bytes kept for the backward pass."""
+        model, storages = make(which).train(), {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        recompute(model, stages)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            model(clip())
+        return sum(storages.values())
+
+    nothing, one_stage, everything = kept(()), kept((1,)), kept(None)
+    assert everything < one_stage < nothing
+    assert everything < 0.6 * nothing
+
+
+def test_the_config_names_the_stages_to_recompute():
+    def recomputed(*words: str) -> set[int]:
+        with torch.device("meta"):
+            model = build_model(load_config("configs/K400/MVITv2_S_16x4.yaml", words))
+        return {block.stage for block in blocks_of(model) if block.recompute}
+
+    assert recomputed() == set()
+    assert recomputed("MODEL.ACT_CHECKPOINT", "True") == {0, 1, 2, 3}
+    stages = ("MODEL.ACT_CHECKPOINT", "True", "MODEL.ACT_CHECKPOINT_STAGES", "[0, 2]")
+    assert recomputed(*stages) == {0, 2}
+
+
+def check_compiles_once(which: str, backend: str, tolerance: float) -> None:
+    """One graph per kind of block in training and in evaluation, and none for another batch or number of views."""
+    torch._dynamo.reset()
+    counters.clear()
+    model = make(which, **SHORT.get(which, {})).train()
+    plain, names = copy.deepcopy(model), list(model.state_dict())
+    count = CompileCounterWithBackend(backend)
+    compile_blocks(model, count)
+    assert list(model.state_dict()) == names
+    # On one CPU thread torch chooses a convolution's kernel by whether it sees 16 frames: 6 clips of 3 steps.
+    batches = [clip(batch=size) for size in (6, 8, 11)]
+
+    def train(batch: torch.Tensor) -> None:
+        results = [m(batch) for m in (model, plain)]
+        torch.testing.assert_close(*results, rtol=tolerance, atol=tolerance)
+        results[0].square().mean().backward()
+
+    def evaluate(batch: torch.Tensor) -> None:
+        with torch.inference_mode():
+            torch.testing.assert_close(model(batch), plain(batch), rtol=tolerance, atol=tolerance)
+
+    for step in (train, evaluate):
+        model.train(step is train), plain.train(step is train)
+        step(batches[0])
+        graphs = count.frame_count
+        with torch.compiler.set_stance("fail_on_recompile"):
+            for batch in batches[1:]:
+                step(batch)
+        assert count.frame_count == graphs
+    assert not counters["graph_break"]
+    assert count.frame_count <= 2 * len(blocks_of(model))
+
+
+@pytest.mark.parametrize("which", FAMILIES[1:])  # MViT v2 has all that v1 has
+def test_a_compiled_model_neither_breaks_nor_compiles_again(which):
+    check_compiles_once(which, "eager", tolerance=1e-5)
+
+
+@pytest.mark.slow
+@each_family
+def test_a_model_compiled_by_inductor_neither_breaks_nor_compiles_again(which):
+    check_compiles_once(which, "inductor", tolerance=1e-3)
