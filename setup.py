@@ -21,6 +21,8 @@ def shipped(folder: str) -> list[str]:
     ]
 
 
+EXPORT = ["onnx", "onnxscript", "onnxruntime"]
+
 setup(
     name="mvit-video",
     version="0.1.0",
@@ -62,7 +64,9 @@ setup(
             "import-linter",
             "tensorboard",
             "playwright",  # drives the system's Chromium; it needs none of its own
+            *EXPORT,
         ],
         "tensorboard": ["tensorboard"],
+        "export": EXPORT,  # ONNX; torch's own format needs nothing more
     },
 )
