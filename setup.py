@@ -38,6 +38,7 @@ setup(
     ],
     package_dir={"mvit_video.configs": "configs", "mvit_video.data_lists": "data_lists"},
     package_data={
+        "mvit_video.evaluate.report": ["templates/*"],
         "mvit_video.configs": shipped("configs"),
         "mvit_video.data_lists": shipped("data_lists"),
     },
@@ -52,6 +53,8 @@ setup(
         "fvcore",
         "iopath",
         "submitit>=1.5.4,<1.6",  # its sbatch text and teardown are held to an expected file
+        "jinja2>=3.1",
+        "pillow",
         "safetensors",
         "tqdm",
     ],

@@ -18,16 +18,17 @@ from mvit_video.data.dataset import UndecodableVideo
 from mvit_video.data.lists import load_list
 from mvit_video.data.loader import Loader, video_loader
 from mvit_video.data.preprocessing import Preprocessing
+from mvit_video.errors import InputError
 from mvit_video.evaluate.metrics import compute_metrics, summary, write_metrics
 from mvit_video.evaluate.parts import Part, merge_files, origin_of, remove_parts
 from mvit_video.evaluate.predictions import Predictions, concatenate, save
+from mvit_video.evaluate.report import write_report
 from mvit_video.evaluate.scoring import common_steps, score_views
+from mvit_video.files import atomic_file
 from mvit_video.progress import progress
+from mvit_video.run_folder import CONFIG_FILE, METRICS_FILE, PREDICTIONS_FILE, TEST_FOLDER
 from mvit_video.world import Stop, World
 
-FOLDER = "test"
-PREDICTIONS_FILE = "predictions.npz"
-METRICS_FILE = "metrics.json"
 _log = logging.getLogger(__name__)
 
 
@@ -45,9 +46,9 @@ def run_test(
 ) -> dict[str, Any] | None:
     """Tests a model on this rank's share of the test list, then brings the shares of all ranks together.
 
-    Writes OUTPUT_DIR/test/predictions.npz (the same bytes for any number of ranks) and metrics.json. Ends by printing
-    the score and where the files lie. What a stopped test has scored is kept beside them, and the next goes on behind
-    it if the weights, the list and the views are the same.
+    Writes OUTPUT_DIR/test/predictions.npz (the same bytes for any number of ranks), metrics.json and config.yaml, and
+    OUTPUT_DIR/report.html. Ends by printing the score and where the files lie. What a stopped test has scored is kept
+    beside them, and the next goes on behind it if the weights, the list and the views are the same.
 
     Args:
         model: with the weights to test, on world.device.
@@ -60,14 +61,14 @@ def run_test(
     Raises:
         InputError: the list or the weights cannot be used.
     """
-    folder = Path(cfg.OUTPUT_DIR) / FOLDER
+    folder = Path(cfg.OUTPUT_DIR) / TEST_FOLDER
     part = Part(folder, world.rank, world.size)
     if not _score_part(cfg, model, preprocessing, part, world, world, stop):
         return None
     world.barrier()
     metrics = None
     if world.is_main:
-        metrics = _bring_together(folder, world.size, cfg.DATA.ENSEMBLE_METHOD)
+        metrics = _bring_together(cfg, world.size)
     return world.broadcast_object(metrics)
 
 
@@ -92,7 +93,7 @@ def run_test_part(
         InputError: the list or the weights cannot be used.
     """
     share, alone = World(part, num_parts, device=device), World(device=device)
-    written = Part(Path(cfg.OUTPUT_DIR) / FOLDER, part, num_parts)
+    written = Part(Path(cfg.OUTPUT_DIR) / TEST_FOLDER, part, num_parts)
     whole = _score_part(cfg, model, preprocessing, written, share, alone, stop)
     return written.path if whole else None
 
@@ -103,7 +104,7 @@ def merge_parts(cfg: CfgNode, num_parts: int) -> dict[str, Any]:
     Raises:
         InputError: a part is missing, damaged, unfinished or of another test; all are left where they are.
     """
-    return _bring_together(Path(cfg.OUTPUT_DIR) / FOLDER, num_parts, cfg.DATA.ENSEMBLE_METHOD)
+    return _bring_together(cfg, num_parts)
 
 
 def _score_part(
@@ -189,16 +190,26 @@ def _predictions(
     )
 
 
-def _bring_together(folder: Path, num_parts: int, ensemble: str) -> dict[str, Any]:
-    """Merges the parts of all ranks, computes the metrics, says what they are."""
+def _bring_together(cfg: CfgNode, num_parts: int) -> dict[str, Any]:
+    """Merges the parts of all ranks, computes the metrics, says what they are, and writes the report."""
+    folder = Path(cfg.OUTPUT_DIR) / TEST_FOLDER
     predictions = merge_files(folder, num_parts)
-    metrics = compute_metrics(predictions, ensemble)
+    metrics = compute_metrics(predictions, cfg.DATA.ENSEMBLE_METHOD)
     save(predictions, folder / PREDICTIONS_FILE)
     write_metrics(metrics, folder / METRICS_FILE)
+    with atomic_file(folder / CONFIG_FILE) as file:
+        file.write(cfg.dump().encode())
     remove_parts(folder)
     print(f"test: {summary(metrics)}")
     print(
         f"scores per video and view: {folder / PREDICTIONS_FILE}, metrics: {folder / METRICS_FILE}",
         flush=True,
     )
+    try:
+        print(f"report: {write_report(cfg.OUTPUT_DIR, cfg)}", flush=True)
+    except (
+        InputError,
+        OSError,
+    ) as error:  # the scores are safe; a damaged log beside them is no reason to fail
+        _log.warning("there is no report: %s", error)
     return metrics

@@ -13,11 +13,13 @@ from torch import nn
 
 from mvit_video.build import build_model
 from mvit_video.data.preprocessing import Preprocessing
+from mvit_video.environment import write_environment
 from mvit_video.errors import InputError
 from mvit_video.evaluate.test import run_test
 from mvit_video.launch.stop import StopFlag
+from mvit_video.run_folder import CONFIG_FILE
 from mvit_video.train.checkpoint import checkpoints_folder, find_newest_checkpoint
-from mvit_video.train.loop import CONFIG_FILE, TrainResult, train, write_config
+from mvit_video.train.loop import TrainResult, train, write_config
 from mvit_video.weights import load_weights, read_checkpoint
 from mvit_video.world import World
 
@@ -33,6 +35,8 @@ def run_phases(cfg: CfgNode, world: World, stop: StopFlag) -> int:
     Raises:
         InputError: what is wrong with lists, weights or settings.
     """
+    if world.is_main:
+        write_environment(cfg.OUTPUT_DIR, world)
     trained = None
     if cfg.TRAIN.ENABLE:
         trained = train(cfg, world, stop)

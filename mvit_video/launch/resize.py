@@ -8,8 +8,8 @@ from fvcore.common.config import CfgNode
 
 from mvit_video.config.loading import parse_config
 from mvit_video.errors import InputError
+from mvit_video.run_folder import CONFIG_FILE
 from mvit_video.train.checkpoint import checkpoint_files, checkpoints_folder
-from mvit_video.train.loop import CONFIG_FILE
 
 
 def keep_global_batch(cfg: CfgNode, size: int) -> None:

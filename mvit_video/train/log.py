@@ -38,9 +38,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from mvit_video.errors import InputError
 from mvit_video.files import atomic_file
+from mvit_video.run_folder import LOG_FILE
 from mvit_video.train.progress import Progress
 
-LOG_FILE = "log.jsonl"
 _HEADER = "   epoch | train loss   val loss   top-1   top-5 |  best (epoch) | bad videos  skipped |     took       left"
 _HEADER_EVERY = 20  # epochs
 _log = logging.getLogger(__name__)

@@ -29,6 +29,7 @@ from mvit_video.data.preprocessing import Preprocessing
 from mvit_video.errors import InputError
 from mvit_video.evaluate.validation import validate
 from mvit_video.files import atomic_file
+from mvit_video.run_folder import CONFIG_FILE
 from mvit_video.train import checkpoint as checkpoints
 from mvit_video.train.agreement import on_main
 from mvit_video.train.bad_videos import BadVideos
@@ -43,7 +44,6 @@ from mvit_video.train.update import Outcome, Updater
 from mvit_video.weights import load_weights
 from mvit_video.world import Stop, World
 
-CONFIG_FILE = "config.yaml"
 _log = logging.getLogger(__name__)
 
 

@@ -1,0 +1,11 @@
+"""What lies where in the OUTPUT_DIR of a run: one name for those who write a file and those who read it."""
+
+from __future__ import annotations
+
+CONFIG_FILE = "config.yaml"
+ENVIRONMENT_FILE = "environment.json"
+LOG_FILE = "log.jsonl"
+REPORT_FILE = "report.html"
+TEST_FOLDER = "test"
+PREDICTIONS_FILE = "predictions.npz"  # this and the next in TEST_FOLDER
+METRICS_FILE = "metrics.json"
