@@ -20,9 +20,9 @@ _PACKAGES = ("numpy", "av", "decord", "pytorchvideo", "fvcore", "submitit")
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-def write_environment(output_dir: str | os.PathLike[str], world: World) -> None:
-    """Writes OUTPUT_DIR/environment.json. On one rank only."""
-    with atomic_file(Path(output_dir) / ENVIRONMENT_FILE) as file:
+def write_environment(folder: str | os.PathLike[str], world: World) -> None:
+    """Writes environment.json into the folder of a training or a test. On one rank only."""
+    with atomic_file(Path(folder) / ENVIRONMENT_FILE) as file:
         file.write((json.dumps(describe_environment(world), indent=2) + "\n").encode())
 
 

@@ -18,6 +18,7 @@ from mvit_video.data.dataset import UndecodableVideo
 from mvit_video.data.lists import load_list
 from mvit_video.data.loader import Loader, video_loader
 from mvit_video.data.preprocessing import Preprocessing
+from mvit_video.environment import write_environment
 from mvit_video.errors import InputError
 from mvit_video.evaluate.metrics import compute_metrics, summary, write_metrics
 from mvit_video.evaluate.parts import Part, merge_files, origin_of, remove_parts
@@ -136,6 +137,8 @@ def _score_part(
         predictions = concatenate([done, predictions])
     if whole or len(predictions.positions):
         save(predictions, part.path)
+        if part.number == 0:
+            write_environment(part.folder, share)
     return whole
 
 
@@ -200,16 +203,11 @@ def _bring_together(cfg: CfgNode, num_parts: int) -> dict[str, Any]:
     with atomic_file(folder / CONFIG_FILE) as file:
         file.write(cfg.dump().encode())
     remove_parts(folder)
-    print(f"test: {summary(metrics)}")
-    print(
-        f"scores per video and view: {folder / PREDICTIONS_FILE}, metrics: {folder / METRICS_FILE}",
-        flush=True,
-    )
+    files = {"scores per video and view": PREDICTIONS_FILE, "metrics": METRICS_FILE}
+    where = [f"{name}: {folder / file}" for name, file in files.items()]
     try:
-        print(f"report: {write_report(cfg.OUTPUT_DIR, cfg)}", flush=True)
-    except (
-        InputError,
-        OSError,
-    ) as error:  # the scores are safe; a damaged log beside them is no reason to fail
+        where.append(f"report: {write_report(cfg.OUTPUT_DIR, cfg)}")
+    except (InputError, OSError) as error:  # the scores are safe, whatever lies beside them
         _log.warning("there is no report: %s", error)
+    print(f"test: {summary(metrics)}\n{', '.join(where)}", flush=True)
     return metrics

@@ -13,7 +13,6 @@ from torch import nn
 
 from mvit_video.build import build_model
 from mvit_video.data.preprocessing import Preprocessing
-from mvit_video.environment import write_environment
 from mvit_video.errors import InputError
 from mvit_video.evaluate.test import run_test
 from mvit_video.launch.stop import StopFlag
@@ -35,8 +34,6 @@ def run_phases(cfg: CfgNode, world: World, stop: StopFlag) -> int:
     Raises:
         InputError: what is wrong with lists, weights or settings.
     """
-    if world.is_main:
-        write_environment(cfg.OUTPUT_DIR, world)
     trained = None
     if cfg.TRAIN.ENABLE:
         trained = train(cfg, world, stop)

@@ -26,6 +26,7 @@ from torch import nn
 from mvit_video.build import build_model
 from mvit_video.data.loader import TrainBatch, train_loader, video_loader
 from mvit_video.data.preprocessing import Preprocessing
+from mvit_video.environment import write_environment
 from mvit_video.errors import InputError
 from mvit_video.evaluate.validation import validate
 from mvit_video.files import atomic_file
@@ -260,6 +261,7 @@ class Trainer:
             _log.info("starting from %s", report)
         if self.world.is_main:
             write_config(self.cfg)
+            write_environment(self.cfg.OUTPUT_DIR, self.world)
         if path is None and self.cfg.TRAIN.NONFINITE == "rollback":
             self._save()  # somewhere to go back to
         return ("start", {}) if path is None else ("resume", {"checkpoint": path.name})

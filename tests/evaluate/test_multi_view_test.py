@@ -58,9 +58,12 @@ def test_every_video_is_scored_once_in_list_order_or_reported(make_cfg, capsys):
     metrics = json.loads((Path(cfg.OUTPUT_DIR) / "test" / "metrics.json").read_text())
     assert metrics["undecodable"][0]["video_id"] == "test_3.mp4"
     assert sorted(file.name for file in (Path(cfg.OUTPUT_DIR) / "test").iterdir()) == [
+        "config.yaml",
+        "environment.json",
         "metrics.json",
         "predictions.npz",
     ]
+    assert (Path(cfg.OUTPUT_DIR) / "report.html").is_file()
     printed = capsys.readouterr().out
     assert f"top-1 {metrics['top1']:.2f} %" in printed
     assert "6 videos scored, 1 undecodable" in printed

@@ -51,6 +51,8 @@ def test_a_lost_shard_is_named_and_run_again_alone(cluster, words, config, tmp_p
     assert predictions.read_bytes() == expected
     assert metrics.exists()
     assert sorted(path.name for path in (run / "test").iterdir()) == [
+        "config.yaml",
+        "environment.json",
         "metrics.json",
         "predictions.npz",
     ]

@@ -15,7 +15,7 @@ from mvit_video.evaluate.predictions import load
 from mvit_video.evaluate.report.contents import (
     changed_keys,
     read_config,
-    read_environment,
+    read_environments,
     test_contents,
     tested_ensemble,
 )
@@ -58,7 +58,7 @@ def write_report(output_dir: str | os.PathLike[str], cfg: CfgNode | None = None)
         "config": cfg or stored,
         "config_text": cfg.dump() if cfg is not None else text,
         "changed": changed_keys(cfg or stored),
-        "environment": read_environment(folder),
+        "environments": read_environments(folder),
     }
     if has_test:
         ensemble = tested_ensemble(folder, cfg or stored)

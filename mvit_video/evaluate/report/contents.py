@@ -119,10 +119,19 @@ def _differences(cfg: CfgNode, default: CfgNode, prefix: str = "") -> Any:
             yield f"{prefix}{key}", str(value)
 
 
-def read_environment(output_dir: Path) -> dict[str, str]:
-    """What the run last ran on; {} if it was not recorded."""
-    values = _read_json(output_dir / ENVIRONMENT_FILE)
-    return {str(key): str(value) for key, value in values.items()}
+def read_environments(output_dir: Path) -> list[tuple[str, dict[str, str]]]:
+    """What training and test ran on, where it was recorded: ("Training", {"torch": ..., ...}); one where they agree."""
+    folders = {"Training": output_dir, "Test": output_dir / TEST_FOLDER}
+    found = {
+        phase: {
+            str(key): str(value) for key, value in _read_json(folder / ENVIRONMENT_FILE).items()
+        }
+        for phase, folder in folders.items()
+    }
+    without_time = [{**values, "started": ""} for values in found.values()]
+    if without_time[0] == without_time[1]:
+        found = {"Training and test": found["Training"]}
+    return [(phase, values) for phase, values in found.items() if values]
 
 
 def tested_ensemble(output_dir: Path, cfg: CfgNode | None) -> str:

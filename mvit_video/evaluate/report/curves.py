@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mvit_video.evaluate.report.chart import Chart, Series, draw, series
-from mvit_video.evaluate.report.run_log import RunLog
+from mvit_video.evaluate.report.run_log import LoggedRun
 
 
 class Curve(NamedTuple):
@@ -42,15 +42,16 @@ PANELS = (
     ),
     Panel("Learning rate", "", (Curve("step", "lr"),)),
     Panel("Throughput", "clips/s", (Curve("step", "clips_per_second"),), from_zero=True),
-    Panel("Gradient norm", "", (Curve("step", "grad_norm"),), log=True),
     Panel(
-        "Waiting for data", "s per logged line", (Curve("step", "data_seconds"),), from_zero=True
+        "Waiting for data", "% of time", (Curve("step", "data_share", factor=100),), from_zero=True
     ),
+    Panel("Model FLOPs utilisation", "%", (Curve("step", "mfu", factor=100),), from_zero=True),
+    Panel("Gradient norm", "", (Curve("step", "grad_norm"),), log=True),
     Panel("Peak memory", "GiB", (Curve("step", "memory_mib", factor=1 / 1024),), from_zero=True),
 )
 
 
-def draw_curves(runs: Sequence[RunLog]) -> list[Chart]:
+def draw_curves(runs: Sequence[LoggedRun]) -> list[Chart]:
     """A chart per panel that has numbers: of one run with a colour per curve, of several with a colour per run."""
     charts = []
     for panel in PANELS:
@@ -64,11 +65,11 @@ def _axis(panel: Panel) -> dict[str, Any]:
     return {"log": panel.log, "from_zero": panel.from_zero, "y_range": panel.y_range}
 
 
-def _of_one_run(panel: Panel, run: RunLog) -> list[Series]:
+def _of_one_run(panel: Panel, run: LoggedRun) -> list[Series]:
     return [series(c.name, _points(run, c), i) for i, c in enumerate(panel.curves)]
 
 
-def _of_runs(panel: Panel, runs: Sequence[RunLog]) -> list[Series]:
+def _of_runs(panel: Panel, runs: Sequence[LoggedRun]) -> list[Series]:
     return [
         series(f"{run.name}, {c.name}" if c.name else run.name, _points(run, c), i, dashed=k > 0)
         for i, run in enumerate(runs)
@@ -76,5 +77,5 @@ def _of_runs(panel: Panel, runs: Sequence[RunLog]) -> list[Series]:
     ]
 
 
-def _points(run: RunLog, curve: Curve) -> list[tuple[float, float]]:
+def _points(run: LoggedRun, curve: Curve) -> list[tuple[float, float]]:
     return [(x, y * curve.factor) for x, y in run.points(curve.kind, curve.key)]

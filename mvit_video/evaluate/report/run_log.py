@@ -18,7 +18,7 @@ Points = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class RunLog:
+class LoggedRun:
     """The lines of a log, in order; `name` is what the run is called in a legend."""
 
     name: str
@@ -67,7 +67,7 @@ class RunLog:
         return kinds.get(self.lines[-1]["kind"], "not finished")
 
 
-def read_run_log(folder: str | os.PathLike[str], name: str = "") -> RunLog:
+def read_run_log(folder: str | os.PathLike[str], name: str = "") -> LoggedRun:
     """The log of the run in `folder` (an OUTPUT_DIR).
 
     Args:
@@ -87,7 +87,7 @@ def read_run_log(folder: str | os.PathLike[str], name: str = "") -> RunLog:
         raise InputError(
             f"{path} holds no line that can be read; a run writes one JSON object a line"
         )
-    return RunLog(name or os.fspath(folder), lines)
+    return LoggedRun(name or os.fspath(folder), lines)
 
 
 def _parse(line: str) -> dict[str, Any] | None:
