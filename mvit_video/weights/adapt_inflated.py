@@ -8,7 +8,7 @@ convolutions, and perhaps a table of temporal positions. An image model becomes 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,8 @@ from torch import Tensor
 
 from mvit_video.errors import InputError
 from mvit_video.models.inflated import InflatedSpec, image_mode
-from mvit_video.weights.dialect import State
+from mvit_video.weights.dialect import Dialect, State, copy
+from mvit_video.weights.family import FamilyReader
 from mvit_video.weights.inflate import Inflation
 from mvit_video.weights.resize import resize_length
 
@@ -37,37 +38,71 @@ def as_cube(weight: Tensor) -> Tensor:
     return weight.unsqueeze(2)
 
 
-def infer(
-    state: Mapping[str, Tensor],
-    num_frames: int | None,
+def inflated_reader(
+    official: Dialect,
     presets: Mapping[str, InflatedSpec],
+    own: tuple[str, ...],
     block_norm: str,
     stem: str,
     depthwise: str,
-) -> Any:
-    """The published spec that `state` (our names) holds, as an image or a video model.
+    head: str = rf"head\.{P}",
+    further: Callable[[Mapping[str, Tensor]], dict[str, Any]] = lambda state: {},
+) -> FamilyReader:
+    """How checkpoints of an inflated family are read.
 
     Args:
-        state: only names and shapes are looked at.
-        num_frames: clip length of a video model, where no table tells it.
-        presets: the family's.
+        official: the names of its authors' code.
+        presets: the published specs.
+        own: regular expressions of two tensors that tell our names for it.
         block_norm: regular expression, with groups for stage and block, of a norm that every block has.
         stem: key of the first convolution.
         depthwise: key of some depthwise convolution, without its last part.
-
-    Raises:
-        InputError: a tensor that every model of the family has is missing, or the sizes are nobody's.
+        head: regular expression of the tensors that depend on the number of classes.
+        further: tensors -> fields of the spec that this family alone has.
     """
-    for key in (stem, "head.weight", f"{depthwise}.weight"):
-        if key not in state:
-            raise InputError(f"the tensor {key} is missing")
+
+    def infer(state: Mapping[str, Tensor], num_frames: int | None = None) -> InflatedSpec:
+        for key in (stem, "head.weight", f"{depthwise}.weight"):
+            if key not in state:
+                raise InputError(f"the tensor {key} is missing")
+        spec = _published(state, presets, block_norm)
+        return _in_time(
+            spec, {**_time(state, stem, depthwise), **further(state)}, state, num_frames
+        )
+
+    names = Dialect(name="mvit-video", family=official.family, markers=own, rules=(copy(".*"),))
+    return FamilyReader(
+        name=official.family,
+        dialects=(official, names),
+        infer=infer,
+        with_frames=with_frames,
+        describe=describe,
+        stem=stem,
+        head=head,
+        tables=((r"position\.table", resize_positions),),
+        begins=((r"position\.table", torch.zeros_like), (r".*\.taps", identity_taps)),
+        reconcile=complete_batch_norms,
+    )
+
+
+def _published(
+    state: Mapping[str, Tensor], presets: Mapping[str, InflatedSpec], block_norm: str
+) -> InflatedSpec:
+    """The preset with the widths, depths and classes of `state`."""
     widths, depths = _sizes(state, block_norm)
     spec = next((s for s in presets.values() if (s.widths, s.depths) == (widths, depths)), None)
     if spec is None:
         raise InputError(
             f"stages of widths {widths} and depths {depths} are no published model's; give the model's config"
         )
-    spec = replace(spec, num_classes=state["head.weight"].shape[0], **_time(state, stem, depthwise))
+    return replace(spec, num_classes=state["head.weight"].shape[0])
+
+
+def _in_time(
+    spec: InflatedSpec, told: dict[str, Any], state: Mapping[str, Tensor], num_frames: int | None
+) -> InflatedSpec:
+    """`spec` with what its tensors told, an image model's or a video model's."""
+    spec = replace(spec, **told)
     if (spec.stem_kernel_t, spec.depthwise_time, spec.temporal_position) == (1, "none", False):
         return image_mode(spec)
     if spec.temporal_position:
@@ -158,12 +193,3 @@ def complete_batch_norms(state: State, spec: Any) -> tuple[State, set[str]]:
         if key.endswith("running_mean")
     }
     return counters | state, set()
-
-
-COMMON = {
-    "with_frames": with_frames,
-    "describe": describe,
-    "tables": ((r"position\.table", resize_positions),),
-    "begins": ((r"position\.table", torch.zeros_like), (r".*\.taps", identity_taps)),
-    "reconcile": complete_batch_norms,
-}

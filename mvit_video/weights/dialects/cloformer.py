@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from torch import Tensor
-
 from mvit_video.models.cloformer import PRESETS
-from mvit_video.weights.adapt_inflated import BATCH_NORM, COMMON, P, as_cube, infer, linear
+from mvit_video.weights.adapt_inflated import BATCH_NORM, P, as_cube, inflated_reader, linear
 from mvit_video.weights.dialect import Dialect, Rule, copy, reshape
-from mvit_video.weights.family import FamilyReader
 
 _BLOCK = r"layers\.(\d)\.blocks\.(\d+)\."
 _OURS = r"stages.\1.\2."
@@ -66,31 +60,11 @@ OFFICIAL = Dialect(
     ),
 )
 
-OWN = Dialect(
-    name="mvit-video",
-    family="CloFormer",
-    markers=(r"stages\.0\.0\.attn\.local\.qkv\.weight", r"stem\.convs\.0\.conv\.weight"),
-    rules=(copy(".*"),),
-)
-
-
-def infer_cloformer(state: Mapping[str, Tensor], num_frames: int | None = None) -> Any:
-    """The published CloFormer that `state` (our names) is."""
-    return infer(
-        state,
-        num_frames,
-        PRESETS,
-        block_norm=r"stages\.(\d)\.(\d+)\.norm1\.weight",
-        stem="stem.convs.0.conv.weight",
-        depthwise="stages.0.0.mlp.depthwise",
-    )
-
-
-READER = FamilyReader(
-    name="CloFormer",
-    dialects=(OFFICIAL, OWN),
-    infer=infer_cloformer,
+READER = inflated_reader(
+    OFFICIAL,
+    PRESETS,
+    own=(r"stages\.0\.0\.attn\.local\.qkv\.weight", r"stem\.convs\.0\.conv\.weight"),
+    block_norm=r"stages\.(\d)\.(\d+)\.norm1\.weight",
     stem="stem.convs.0.conv.weight",
-    head=rf"head\.{P}",
-    **COMMON,
+    depthwise="stages.0.0.mlp.depthwise",
 )

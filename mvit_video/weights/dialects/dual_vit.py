@@ -4,16 +4,9 @@ path.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
-
-from torch import Tensor
-
 from mvit_video.models.dual_vit_spec import PRESETS
-from mvit_video.weights.adapt_inflated import BATCH_NORM, COMMON, P, as_cube, infer
+from mvit_video.weights.adapt_inflated import BATCH_NORM, P, as_cube, inflated_reader
 from mvit_video.weights.dialect import Dialect, Rule, copy, reshape
-from mvit_video.weights.family import FamilyReader
 
 
 def _first_tokens() -> tuple[Rule, ...]:
@@ -99,32 +92,13 @@ OFFICIAL = Dialect(
     ),
 )
 
-OWN = Dialect(
-    name="mvit-video",
-    family="DualViT",
-    markers=(r"semantics\.query", r"stem\.convs\.0\.conv\.weight"),
-    rules=(copy(".*"),),
-)
-
-
-def infer_dual_vit(state: Mapping[str, Tensor], num_frames: int | None = None) -> Any:
-    """The published Dual-ViT that `state` (our names) is, with the auxiliary head if it has one."""
-    spec = infer(
-        state,
-        num_frames,
-        PRESETS,
-        block_norm=r"stages\.(\d)\.blocks\.(\d+)\.norm1\.weight",
-        stem="stem.convs.0.conv.weight",
-        depthwise="stages.0.blocks.0.mlp.depthwise",
-    )
-    return replace(spec, aux_head="aux_head.weight" in state)
-
-
-READER = FamilyReader(
-    name="DualViT",
-    dialects=(OFFICIAL, OWN),
-    infer=infer_dual_vit,
+READER = inflated_reader(
+    OFFICIAL,
+    PRESETS,
+    own=(r"semantics\.query", r"stem\.convs\.0\.conv\.weight"),
+    block_norm=r"stages\.(\d)\.blocks\.(\d+)\.norm1\.weight",
     stem="stem.convs.0.conv.weight",
+    depthwise="stages.0.blocks.0.mlp.depthwise",
     head=rf"(head|aux_head)\.{P}",
-    **COMMON,
+    further=lambda state: {"aux_head": "aux_head.weight" in state},
 )

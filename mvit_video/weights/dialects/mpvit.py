@@ -6,24 +6,16 @@ checked to be equal, then dropped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
-
-from torch import Tensor
-
 from mvit_video.models.mpvit import PRESETS
 from mvit_video.weights.adapt_inflated import (
     BATCH_NORM,
-    COMMON,
     P,
     as_cube,
     depthwise_time,
-    infer,
+    inflated_reader,
     linear,
 )
 from mvit_video.weights.dialect import Dialect, Rule, copy, duplicate, reshape
-from mvit_video.weights.family import FamilyReader
 
 _EMBED = r"patch_embed_stages\.(\d)\.patch_embeds\.(\d)\.patch_conv\."
 _STAGE = r"mhca_stages\.(\d)\."
@@ -72,36 +64,17 @@ OFFICIAL = Dialect(
     ),
 )
 
-OWN = Dialect(
-    name="mvit-video",
-    family="MPViT",
-    markers=(
+READER = inflated_reader(
+    OFFICIAL,
+    PRESETS,
+    own=(
         r"stages\.0\.embed\.0\.depthwise\.weight",
         r"stages\.0\.local\.layers\.0\.conv\.weight",
     ),
-    rules=(copy(".*"),),
-)
-
-
-def infer_mpvit(state: Mapping[str, Tensor], num_frames: int | None = None) -> Any:
-    """The published MPViT that `state` (our names) is."""
-    spec = infer(
-        state,
-        num_frames,
-        PRESETS,
-        block_norm=r"stages\.(\d)\.paths\.0\.blocks\.(\d+)\.norm1\.weight",
-        stem="stem.0.conv.weight",
-        depthwise="stages.0.embed.0.depthwise",
-    )
-    relative_time = depthwise_time(state, "stages.0.paths.0.relative.convs.0") != "none"
-    return replace(spec, relative_time=relative_time)
-
-
-READER = FamilyReader(
-    name="MPViT",
-    dialects=(OFFICIAL, OWN),
-    infer=infer_mpvit,
+    block_norm=r"stages\.(\d)\.paths\.0\.blocks\.(\d+)\.norm1\.weight",
     stem="stem.0.conv.weight",
-    head=rf"head\.{P}",
-    **COMMON,
+    depthwise="stages.0.embed.0.depthwise",
+    further=lambda state: {
+        "relative_time": depthwise_time(state, "stages.0.paths.0.relative.convs.0") != "none"
+    },
 )
