@@ -5,6 +5,8 @@
     python tools/benchmark.py depthwise --cfg configs/K400/MPVIT_S_16x4.yaml --against conv3d --training
     python tools/benchmark.py pooling --cfg configs/K400/MVITv2_S_16x4.yaml --against materialised NUM_THREADS 2
     python tools/benchmark.py attention --cfg configs/K400/MVITv2_S_16x4.yaml --against masked --training
+    python tools/benchmark.py train --cfg configs/demo/MVIT_XS_8x4.yaml --processes 1 2 4
+    python tools/benchmark.py test --cfg configs/demo/MVIT_XS_8x4.yaml
     python tools/benchmark.py loader --cfg configs/K400/MVIT_B_16x4.yaml --against pyav DATA.PATH_TO_DATA_DIR lists
 
 Comparisons with `pytorchvideo` and `materialised` need a checkout: they are built from tests/reference.
@@ -14,9 +16,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from mvit_video.benchmark import depthwise, hot_spots, loader, model
+from mvit_video.benchmark import depthwise, hot_spots, loader, model, runs
 from mvit_video.benchmark.report import as_text
 from mvit_video.files import atomic_file
 from mvit_video.launch.cli import (
@@ -27,47 +31,63 @@ from mvit_video.launch.cli import (
     run_tool,
 )
 
-# Passes of a model or of parts of it: what measures them, and what they are compared with.
-PASSES = {
-    "model": (model.benchmark_model, model.AGAINST),
-    "attention": (hot_spots.benchmark_attention, hot_spots.ATTENTION_AGAINST),
-    "pooling": (hot_spots.benchmark_pooling, hot_spots.POOLING_AGAINST),
-    "depthwise": (depthwise.benchmark_depthwise, depthwise.AGAINST),
+
+class Subject(NamedTuple):
+    """What can be measured: by which function, compared with what, and which of OPTIONS it takes."""
+
+    measure: Callable[..., dict[str, Any]]
+    against: Sequence[str] = ()
+    options: Sequence[str] = ("rounds",)
+
+
+PASS = ("rounds", "batch", "training")
+SUBJECTS = {
+    "model": Subject(model.benchmark_model, model.AGAINST, PASS),
+    "attention": Subject(hot_spots.benchmark_attention, hot_spots.ATTENTION_AGAINST, PASS),
+    "pooling": Subject(hot_spots.benchmark_pooling, hot_spots.POOLING_AGAINST, PASS),
+    "depthwise": Subject(depthwise.benchmark_depthwise, depthwise.AGAINST, PASS),
+    "loader": Subject(loader.benchmark_loader, loader.AGAINST, ("rounds", "batches")),
+    "train": Subject(runs.benchmark_training, (), ("rounds", "updates", "processes")),
+    "test": Subject(runs.benchmark_test),
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "rounds": {"type": positive_int, "default": 7, "help": "timed rounds"},
+    "batch": {"type": positive_int, "default": 1, "help": "clips per pass"},
+    "training": {"action": "store_true", "help": "forward and backward"},
+    "batches": {"type": positive_int, "default": 8, "help": "updates per round"},
+    "updates": {"type": positive_int, "default": 20, "help": "updates per round"},
+    "processes": {
+        "type": positive_int,
+        "nargs": "+",
+        "default": [1],
+        "help": "numbers of processes to compare",
+    },
 }
 
 
 def main() -> int:
     """Parses the command line, measures, prints."""
     parser = Parser(__doc__)
-    subjects = parser.add_subparsers(dest="subject", required=True)
-    for name, (measure, against) in {
-        **PASSES,
-        "loader": (loader.benchmark_loader, loader.AGAINST),
-    }.items():
-        subject = subjects.add_parser(name, description=measure.__doc__.partition("\n\n")[0])
-        add_config_arguments(subject)
-        subject.add_argument(
-            "--against",
-            action="append",
-            choices=against,
-            default=[],
-            help="what to compare with; may be given again",
-        )
-        subject.add_argument("--rounds", type=positive_int, default=7, help="timed rounds")
-        subject.add_argument("--json", metavar="FILE", help="write the result there too")
-    for name in PASSES:
-        subject = subjects.choices[name]
-        subject.add_argument("--batch", type=positive_int, default=1, help="clips per pass")
-        subject.add_argument("--training", action="store_true", help="forward and backward")
-    subjects.choices["loader"].add_argument(
-        "--batches", type=positive_int, default=8, help="updates per round"
-    )
+    parsers = parser.add_subparsers(dest="subject", required=True)
+    for name, subject in SUBJECTS.items():
+        description = subject.measure.__doc__.partition("\n\n")[0]
+        arguments = parsers.add_parser(name, description=description)
+        add_config_arguments(arguments)
+        if subject.against:
+            arguments.add_argument(
+                "--against",
+                action="append",
+                choices=subject.against,
+                default=[],
+                help="what to compare with; may be given again",
+            )
+        for option in subject.options:
+            arguments.add_argument(f"--{option}", **OPTIONS[option])
+        arguments.add_argument("--json", metavar="FILE", help="write the result there too")
     options, cfg = parse_with_config(parser)
-    if options.subject == "loader":
-        result = loader.benchmark_loader(cfg, options.against, options.batches, options.rounds)
-    else:
-        measure, _ = PASSES[options.subject]
-        result = measure(cfg, options.against, options.batch, options.rounds, options.training)
+    subject = SUBJECTS[options.subject]
+    taken = (*subject.options, *(("against",) if subject.against else ()))
+    result = subject.measure(cfg, **{name: getattr(options, name) for name in taken})
     print(as_text(result))
     if options.json:
         with atomic_file(options.json) as file:

@@ -34,16 +34,6 @@ Made = tuple[Callable[[], Any], list[Tensor]]  # a pass, and what gets a gradien
 Make = Callable[[str, MultiScaleAttention, MViTSpec, BlockSpec, int], Made]
 
 
-def benchmark_pooling(cfg: CfgNode, *arguments: Any) -> dict[str, Any]:
-    """Times the pools of q, k and v with their norms, from the fused projection's output to the attention's input.
-
-    materialised: heads moved into the batch, channels first, torch's own convolution, and back.
-
-    Arguments, results and errors as of `benchmark_attention`.
-    """
-    return _benchmark(cfg, _pooling, *arguments)
-
-
 def benchmark_attention(
     cfg: CfgNode,
     against: Sequence[str] = (),
@@ -73,13 +63,29 @@ def benchmark_attention(
     return _benchmark(cfg, _attention, against, batch, rounds, training)
 
 
-def _benchmark(
+def benchmark_pooling(
     cfg: CfgNode,
-    make: Make,
     against: Sequence[str] = (),
     batch: int = 1,
     rounds: int = 7,
     training: bool = False,
+) -> dict[str, Any]:
+    """Times the pools of q, k and v with their norms, from the fused projection's output to the attention's input.
+
+    materialised: heads moved into the batch, channels first, torch's own convolution, and back.
+
+    Arguments, results and errors as of `benchmark_attention`.
+    """
+    return _benchmark(cfg, _pooling, against, batch, rounds, training)
+
+
+def _benchmark(
+    cfg: CfgNode,
+    make: Make,
+    against: Sequence[str],
+    batch: int,
+    rounds: int,
+    training: bool,
 ) -> dict[str, Any]:
     device, described = begin(cfg, training)
     with torch.device("meta"):

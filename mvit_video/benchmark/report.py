@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 _COLUMNS = {
+    "videos_per_second": ("videos/s", "{:.3g}"),
     "clips_per_second": ("clips/s", "{:.3g}"),
     "ms_per_clip": ("ms/clip", "{:.1f}"),
     "spread": ("spread", "{:.1%}"),
     "best_ms_per_clip": ("best ms", "{:.1f}"),
+    "data_share": ("waiting for data", "{:.1%}"),
     "multiply_adds_per_clip": ("multiply-adds", "{:.3g}"),
     "share_of_matmul_peak": ("of matmul peak", "{:.1%}"),
     "peak_memory_mib": ("peak MiB", "{:.0f}"),
