@@ -50,6 +50,7 @@ setup(
         "decord>=0.6.0; sys_platform == 'linux' and platform_machine == 'x86_64'",
         "decord2; sys_platform != 'linux' or platform_machine != 'x86_64'",
         "av>=17",
+        "pillow>=10.1",
         "fvcore",
         "iopath",
         "submitit>=1.5.4,<1.6",  # its sbatch text and teardown are held to an expected file

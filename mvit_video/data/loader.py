@@ -14,14 +14,14 @@ import multiprocessing
 import os
 import signal
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from mvit_video.data.augmentation import (
     ClipChoices,
@@ -212,15 +212,12 @@ def video_loader(
         shuffle_seed=cfg.RNG_SEED if test and cfg.TEST.SHUFFLE_FRAMES else None,
     )
     share = range(world.rank, len(videos), world.size)[skip:]
-    return Loader(
-        DataLoader(
-            videos,
-            sampler=share,
-            batch_size=None,
-            collate_fn=_itself,
-            **_worker_settings(cfg, world),
-        )
-    )
+    return item_loader(videos, share, **_worker_settings(cfg, world))
+
+
+def item_loader(items: Dataset[Any], order: Iterable[int], **settings: Any) -> Loader:
+    """A loader of single items in this order, as they are; `settings` are those of `worker_settings`."""
+    return Loader(DataLoader(items, sampler=order, batch_size=None, collate_fn=_itself, **settings))
 
 
 def _mirrored(class_names: tuple[str, ...]) -> tuple[int, ...]:
@@ -261,11 +258,19 @@ def _worker_settings(cfg: CfgNode, world: World) -> dict[str, Any]:
     num_workers = settings.NUM_WORKERS
     if num_workers < 0:
         num_workers = default_num_workers(max(world.size // cfg.NUM_SHARDS, 1))
+    pin_memory = settings.PIN_MEMORY and world.device.type == "cuda"
+    return worker_settings(num_workers, settings.PREFETCH_FACTOR, pin_memory)
+
+
+def worker_settings(
+    num_workers: int, prefetch_factor: int = 2, pin_memory: bool = False
+) -> dict[str, Any]:
+    """What a DataLoader is told about its workers."""
     return {
         "num_workers": num_workers,
-        "prefetch_factor": settings.PREFETCH_FACTOR if num_workers else None,
+        "prefetch_factor": prefetch_factor if num_workers else None,
         "persistent_workers": num_workers > 0,
-        "pin_memory": settings.PIN_MEMORY and world.device.type == "cuda",
+        "pin_memory": pin_memory,
         "worker_init_fn": _begin_worker,
         "generator": torch.Generator(),  # else every iterator would draw from the global one
     }

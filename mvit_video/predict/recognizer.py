@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import overload
 
 import numpy as np
@@ -143,8 +144,16 @@ class Recognizer:
         fps: float | None = None,
     ) -> VideoViews:
         """The views of a video as the model will see them; arguments and errors as for a call."""
-        num_views = self.num_views(views)
-        return video_views(video, self.preprocessing, self._reader, num_views, clip, fps)
+        return self.reading(views)(video, part=clip, fps=fps)
+
+    def reading(self, views: Views | None = None) -> Callable[[Video], VideoViews]:
+        """`read` with these views, as a function for loader processes: it holds no model."""
+        return partial(
+            video_views,
+            preprocessing=self.preprocessing,
+            reader=self._reader,
+            num_views=self.num_views(views),
+        )
 
     def predict(self, video: VideoViews, topk: int = 5, name: str = "") -> Prediction:
         """The prediction for what `read` gave."""

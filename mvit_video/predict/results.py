@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from mvit_video.predict.text import plain
+
 
 @dataclass(frozen=True)
 class ClassScore:
@@ -35,7 +37,8 @@ class Prediction:
     view_scores: np.ndarray
 
     def __str__(self) -> str:
-        return f"{self.video}: " + ", ".join(f"{best.name} {best.score:.1%}" for best in self.top)
+        named = ", ".join(f"{best.name} {best.score:.1%}" for best in self.top)
+        return plain(f"{self.video}: {named}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON: {"video", "top": [{"label", "name", "score"}, ...]}."""

@@ -82,7 +82,7 @@ def _encode(video: Video, target: str) -> None:
         )
         for number, frame in enumerate(_prepared(video, width, height, pixel_format)):
             if number == 0:
-                _copy_color(frame, stream.codec_context)
+                copy_color(frame, stream.codec_context)
             frame.pts, frame.time_base = number, 1 / rate
             frame.pict_type = 0  # the encoder chooses anew
             container.mux(stream.encode(frame))
@@ -100,6 +100,6 @@ def _prepared(video: Video, width: int, height: int, pixel_format: str) -> Itera
         yield reformatter.reformat(frame, width, height, **settings)
 
 
-def _copy_color(frame: VideoFrame, context: av.VideoCodecContext) -> None:
+def copy_color(frame: VideoFrame, context: av.VideoCodecContext) -> None:
     """How the numbers mean colours: readers then see those of the original."""
     context.color_range, context.colorspace = frame.color_range, frame.colorspace

@@ -29,7 +29,7 @@ class VideoTree:
         if not root.is_dir():
             raise InputError(f"--videos: there is no folder {root}")
         self.root = root
-        self.paths, self.others = _walk(root)
+        self.paths, self.others = video_files(root)
         if not self.paths:
             raise InputError(
                 f"--videos: no video file under {root} ({self.others} other files; known suffixes: "
@@ -64,7 +64,8 @@ def _kinship(path: str, class_name: str, split: str) -> int:
     return 2 * in_class + in_split
 
 
-def _walk(root: Path) -> tuple[list[str], int]:
+def video_files(root: Path) -> tuple[list[str], int]:
+    """Paths of the video files under `root`, as `VideoTree` has them, and the number of other files."""
     paths, others = [], 0
     seen = set()
     for folder, subfolders, files in os.walk(root, followlinks=True):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import av
 from av.container import InputContainer
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mvit_video.errors import VideoError
@@ -75,3 +76,11 @@ def best_video_stream(container: InputContainer, path: str) -> VideoStream:
         )
     decoder.options = {"max_pixels": str(MAX_PIXELS)}  # also where the size changes on the way
     return stream
+
+
+def shown_at(frame: VideoFrame, container: InputContainer) -> int | None:
+    """When a frame is shown, in its stream's unit; None where nothing says it.
+
+    AVI has times in decoding order only, which is the order that frames come out of a decoder in.
+    """
+    return frame.dts if container.format.name == "avi" else frame.pts

@@ -23,6 +23,7 @@ from mvit_video.data.readers.container import (
     best_video_stream,
     open_file,
     open_tolerant,
+    shown_at,
     told_as_video_error,
 )
 from mvit_video.data.readers.index import packets_of
@@ -107,25 +108,26 @@ class Stream:
             VideoError: not one frame can be decoded, or a live source falls silent.
         """
         step, unit = 1 / self.info.fps, float(self._stream.time_base)
-        first, waiting, shown_at = None, None, 0.0
+        first, waiting, begin = None, None, 0.0
         with told_as_video_error(self.name):
             for frame in self._decoded():
                 if self._turns is None:
                     self._turn(round(frame.rotation / 90) % 4)
-                time = None if frame.pts is None else frame.pts * unit
+                units = shown_at(frame, self._container)
+                time = None if units is None else units * unit
                 if first is None:
                     first = time or 0.0
                 if waiting is None:
                     waiting = frame
                     continue
-                time = shown_at + step if time is None else time - first
-                if time <= shown_at:
-                    time = shown_at + step
-                yield TimedFrame(shown_at, time, waiting)
-                waiting, shown_at = frame, time
+                time = begin + step if time is None else time - first
+                if time <= begin:
+                    time = begin + step
+                yield TimedFrame(begin, time, waiting)
+                waiting, begin = frame, time
         if waiting is None:
             raise VideoError(self.name, "no frame can be decoded")
-        yield TimedFrame(shown_at, shown_at + (waiting.duration * unit or step), waiting)
+        yield TimedFrame(begin, begin + (waiting.duration * unit or step), waiting)
 
     def _decoded(self) -> Iterator[VideoFrame]:
         packets = packets_of(self._container, self._stream)
