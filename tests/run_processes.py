@@ -9,10 +9,11 @@ import contextlib
 import json
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -123,3 +124,39 @@ def log_lines(output: Path, *kinds: str) -> list[dict[str, Any]]:
 def last_step(output: Path) -> int:
     """The newest step in a run's log."""
     return max((line["step"] for line in log_lines(output, "step")), default=0)
+
+
+@contextlib.contextmanager
+def held(pid: int, moment: Callable[[], bool]) -> Iterator[None]:
+    """A process stands still (SIGSTOP) at a `moment` that it would pass quickly, for as long as the block lasts."""
+    deadline = time.monotonic() + _TIMEOUT
+    while True:
+        assert time.monotonic() < deadline, "the moment has not come"
+        if not moment():
+            time.sleep(0.005)
+            continue
+        os.kill(pid, signal.SIGSTOP)
+        while _status(pid, "State") not in "Tt":
+            time.sleep(0.001)
+        if moment():
+            break
+        os.kill(pid, signal.SIGCONT)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def has_been_sent(pid: int, number: signal.Signals) -> bool:
+    """Whether a signal waits for a process that is held, or has had its way already."""
+    try:
+        held = _status(pid, "State") in "Tt"
+        return not held or bool(int(_status(pid, "ShdPnd"), 16) >> (number - 1) & 1)
+    except FileNotFoundError:
+        return True
+
+
+def _status(pid: int, name: str) -> str:
+    text = Path(f"/proc/{pid}/status").read_text()
+    return re.search(rf"^{name}:\s*(\S+)", text, re.MULTILINE)[1]

@@ -31,7 +31,7 @@ def make_parser() -> Parser:
     add("--tasks-per-node", type=positive_int, metavar="T", help="processes; default: the GPUs")
     add("--cpus-per-task", type=positive_int, default=8, metavar="C", help="default 8")
     add("--mem-gb", type=positive_int, metavar="GB", help="memory of a node")
-    add("--timeout", type=positive_int, default=60, metavar="MINUTES", help="default 60")
+    add("--timeout", type=positive_int, metavar="MINUTES", help="default 60; none on this machine")
     for name in ("partition", "account", "qos", "constraint", "exclude", "comment"):
         add(f"--{name}", metavar="TEXT", help=f"Slurm's --{name}")
     add("--name", default="mvit-video", help="of the job")
@@ -58,7 +58,7 @@ def make_parser() -> Parser:
     )
     add("--array-parallelism", type=positive_int, default=256, metavar="N")
     add("--dry-run", action="store_true", help="print the sbatch files and submit nothing")
-    add("--follow", action="store_true", help="stream the log until the first job has ended")
+    add("--follow", action="store_true", help="stream the logs until all jobs have ended")
     return parser
 
 

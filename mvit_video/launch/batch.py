@@ -13,10 +13,11 @@ from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import _make_sbatch_string
 
 from mvit_video.errors import InputError
-from mvit_video.launch.job import Job
+from mvit_video.launch.job import VERDICT, Job
 
 # Left over from another launcher in the shell that submits, they would tell the tasks a wrong place.
 _STRAY = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+LOCAL_STARTS = 6  # of one job, by submitit's controller; it says nothing after the last
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,10 @@ def slurm_parameters(request: Request, submission: Path, dependency: str = "") -
         "signal_delay_s": request.signal_delay,
         "array_parallelism": request.array_parallelism,
         "stderr_to_stdout": True,
-        "setup": _setup(submission),
+        "setup": [*_setup(submission), *_prepare_verdict(submission)],
         # srun takes cpus-per-task from the job on some versions of Slurm and not on others.
         "srun_args": [f"--cpus-per-task={request.cpus_per_task}", "--kill-on-bad-exit=1"],
-        "teardown": _teardown(submission, request.max_failures),
+        "teardown": _teardown(request.max_failures),
         **dict(request.extra),
     }
     more: dict[str, Any] = {"requeue": True}
@@ -120,13 +121,19 @@ def submit_local(
     request: Request, folder: str, submission: Path, jobs: Sequence[Job]
 ) -> list[submitit.Job]:
     """Starts the jobs on this machine, all at once; they outlive this process."""
-    executor = submitit.LocalExecutor(folder, max_num_timeout=request.max_timeouts)
+    timeouts = min(request.max_timeouts, LOCAL_STARTS - 1)
+    executor = submitit.LocalExecutor(folder, max_num_timeout=timeouts)
     executor.update_parameters(
         timeout_min=request.timeout,
         gpus_per_node=request.gpus_per_node,
         signal_delay_s=request.signal_delay,
         stderr_to_stdout=True,
-        setup=_setup(submission),
+        setup=[
+            "trap '' INT HUP",  # the terminal's, which are not meant for the job
+            # Else whoever reads what this process prints would wait for the job's end.
+            f"exec </dev/null >>{shlex.quote(str(submission / 'controller.log'))} 2>&1",
+            *_setup(submission),
+        ],
     )
     return executor.submit_array(jobs)
 
@@ -147,22 +154,45 @@ def _setup(submission: Path) -> list[str]:
     ]
 
 
-def _teardown(submission: Path, max_failures: int) -> list[str]:
-    """Requeues a job whose tasks have failed: not for wrong input (2), nor when it was told to end (75), nor
-    when somebody else has requeued or cancelled it already."""
+def _prepare_verdict(submission: Path) -> list[str]:
+    """Names the job, and files that outlast its starts: failures so far, and what a task has said last."""
+    files = shlex.quote(str(submission))
+    return [
+        "job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}; job=${job:-$SLURM_JOB_ID}",
+        f"failures={files}/failures-$job",
+        f"export {VERDICT}={files}/verdict-$job",
+        f'rm -f "${VERDICT}"',
+    ]
+
+
+def _teardown(max_failures: int) -> list[str]:
+    """Requeues a job whose tasks have failed: not for wrong input (2), nor when it was told to end (75) by anything
+    but a preemption, nor when somebody else has requeued or cancelled it already.
+
+    srun's exit code may be that of the tasks it has killed; the verdict is of the one they were killed for.
+    """
     return [
         "code=$?",
-        "job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}; job=${job:-$SLURM_JOB_ID}",
-        f"failures={shlex.quote(str(submission))}/failures-$job",
-        'case $code in 0 | 2 | 75) exit "$code" ;; esac',
-        '[ "$(squeue -h -j "$job" -o %T)" = RUNNING ] || exit "$code"',
-        'echo "$(date) exit code $code" >>"$failures"',
-        'count=$(wc -l <"$failures")',
-        f'if [ "$count" -gt {max_failures} ]; then',
-        f'    echo "job $job failed with exit code $code, after {max_failures} requeues: given up" >&2',
-        "else",
-        f'    echo "job $job failed with exit code $code: requeue $count of at most {max_failures}" >&2',
+        f'if [ -s "${VERDICT}" ]; then',
+        f'    code=$(sed 1q "${VERDICT}")',
+        f'    sed 1d "${VERDICT}" >&2',
+        "fi",
+        '[ "$code" != 0 ] && [ "$(squeue -h -j "$job" -o %T)" = RUNNING ] || exit "$code"',
+        """preempted=$(scontrol -o show job "$job" | grep -c ' PreemptTime=[0-9]')""",
+        'if [ "$code" = 75 ] && [ "$preempted" = 1 ]; then',
+        '    echo "job $job is preempted and has saved: requeue" >&2',
         '    scontrol requeue "$job"',
+        'elif [ "$code" = 2 ] || [ "$code" = 75 ]; then',
+        '    echo "job $job has ended with exit code $code: no requeue" >&2',
+        "else",
+        '    echo "$(date) exit code $code" >>"$failures"',
+        '    count=$(wc -l <"$failures")',
+        f'    if [ "$count" -gt {max_failures} ]; then',
+        f'        echo "job $job failed with exit code $code, after {max_failures} requeues: given up" >&2',
+        "    else",
+        f'        echo "job $job failed with exit code $code: requeue $count of at most {max_failures}" >&2',
+        '        scontrol requeue "$job"',
+        "    fi",
         "fi",
         'exit "$code"',
     ]

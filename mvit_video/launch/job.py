@@ -8,11 +8,13 @@ killed without a word goes on as well. Exit codes of a task: 0 done, 2 wrong inp
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import submitit
@@ -22,10 +24,13 @@ from mvit_video.errors import InputError
 from mvit_video.evaluate.test import merge_parts, run_test_part
 from mvit_video.launch.cli import WRONG_INPUT
 from mvit_video.launch.phases import DONE, STOPPED, model_to_test
-from mvit_video.launch.place import Place, joined, place_from_environment
+from mvit_video.launch.place import Place, joined, place_from_environment, require_gpus
 from mvit_video.launch.rank import log_to_stderr
 from mvit_video.launch.run import run
 from mvit_video.launch.stop import StopFlag
+
+# Names the file, in the environment of a job's tasks, where one of them says that the job must not start again.
+VERDICT = "MVIT_VIDEO_VERDICT"
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,12 @@ class Job(ABC):
     Attributes:
         config: the resolved config as YAML.
         folder: working directory; relative paths in the config start there.
+        gpus: of its node, that the job was submitted for.
     """
 
     config: str
     folder: str
+    gpus: int
 
     @abstractmethod
     def work(self, stop: StopFlag) -> int:
@@ -51,16 +58,16 @@ class Job(ABC):
         with StopFlag() as stop:
             _tell_start()
             try:
+                require_gpus(self.gpus)
                 code = self.work(stop)
             except InputError as error:
-                print(f"error: {error}", file=sys.stderr, flush=True)
-                raise SystemExit(WRONG_INPUT) from None
+                raise _end_for_good(WRONG_INPUT, f"error: {error}") from None
             if code != STOPPED:
                 return code
+            reason = "told to end"
             if stop.requeue and callable(requeue):
-                _requeue(requeue)
-            print("stopped after saving, and not requeued", file=sys.stderr, flush=True)
-            raise SystemExit(STOPPED)
+                reason = _requeue(requeue)
+            raise _end_for_good(STOPPED, f"stopped after saving: {reason}")
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """What submitit starts the next time: the same. Everything else is in the run's own checkpoint."""
@@ -97,6 +104,8 @@ class LocalRunJob(RunJob):
     """The same in processes that the job starts by itself, on one machine."""
 
     def work(self, stop: StopFlag) -> int:
+        if submitit.JobEnvironment().cluster == "local":
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # as its shell does (batch.submit_local)
         return run(self._config(), stop)
 
 
@@ -151,8 +160,8 @@ def _tell_start() -> None:
         )
 
 
-def _requeue(handler: Any) -> None:
-    """Leaves this start of the job; rank 0 asks for the next. Returns only where there is none."""
+def _requeue(handler: Any) -> str:
+    """Leaves this start of the job; rank 0 asks for the next. Returns only where there is none, with the reason."""
     sys.stdout.flush()
     sys.stderr.flush()
     if submitit.JobEnvironment().global_rank:
@@ -161,4 +170,17 @@ def _requeue(handler: Any) -> None:
     try:
         handler(signal.SIGUSR2, None)
     except submitit.core.utils.UncompletedJobError as error:  # no time-outs are left
-        print(error, file=sys.stderr, flush=True)
+        return (
+            f"{error} Submit it again to go on (--max-timeouts says how often it goes on by itself)"
+        )
+    return "the cluster does not requeue"
+
+
+def _end_for_good(code: int, message: str) -> SystemExit:
+    """Ends the job with `code`, whatever becomes of its other tasks."""
+    print(message, file=sys.stderr, flush=True)
+    rank = submitit.JobEnvironment().global_rank
+    if verdict := os.environ.get(VERDICT):
+        with contextlib.suppress(OSError):  # a full disk may be why it ends
+            Path(verdict).write_text(f"{code}\nrank {rank}: {message}\n")
+    return SystemExit(code)

@@ -15,6 +15,7 @@ from mvit_video.build import build_model
 from mvit_video.data.preprocessing import Preprocessing
 from mvit_video.errors import InputError
 from mvit_video.evaluate.test import run_test
+from mvit_video.launch.resize import with_global_batch
 from mvit_video.launch.stop import StopFlag
 from mvit_video.run_folder import CONFIG_FILE
 from mvit_video.train.checkpoint import checkpoints_folder, find_newest_checkpoint
@@ -36,6 +37,7 @@ def run_phases(cfg: CfgNode, world: World, stop: StopFlag) -> int:
     """
     trained = None
     if cfg.TRAIN.ENABLE:
+        cfg = with_global_batch(cfg, world)
         trained = train(cfg, world, stop)
         if trained.stopped:
             return STOPPED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -158,6 +159,25 @@ def device_of(place: Place) -> torch.device:
             f"one task per GPU (--ntasks-per-node={gpus}), or ask for fewer GPUs (--gpus-per-node={place.local_size})"
         )
     return torch.device("cuda", place.local_rank % gpus)
+
+
+def require_gpus(asked: int) -> None:
+    """Whether a process that was submitted for `asked` GPUs sees any: it would train on the CPU otherwise.
+
+    Raises:
+        InputError: torch was built without CUDA.
+        RuntimeError: torch was not, so that something is wrong with this machine.
+    """
+    if not asked or torch.cuda.is_available():
+        return
+    if not torch.backends.cuda.is_built():
+        raise InputError(
+            f"{asked} GPUs a node were asked for, but torch {torch.__version__} is a build for CPUs: install one for "
+            "CUDA (https://pytorch.org/get-started), or leave out --gpus-per-node"
+        )
+    raise RuntimeError(
+        f"{asked} GPUs were asked for, but torch sees none on {socket.gethostname()}: does nvidia-smi there?"
+    )
 
 
 def usable_cores() -> int:

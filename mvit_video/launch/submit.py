@@ -24,9 +24,12 @@ from mvit_video.launch import batch, submission
 from mvit_video.launch.batch import Request
 from mvit_video.launch.job import Job, LocalRunJob, MergeJob, RunJob, ShardJob
 from mvit_video.launch.preflight import check_run
-from mvit_video.launch.resize import check_ranks, keep_global_batch
+from mvit_video.launch.resize import check_ranks, steps_to_accumulate
 
 _POLL_SECONDS = 2.0
+_NO_LIMIT = (
+    60 * 24 * 365
+)  # minutes; a machine of one's own has no time limit, submitit's jobs have one
 _STATE_SECONDS = 10.0  # between questions to the accounting database
 
 
@@ -73,7 +76,7 @@ def submit(options: argparse.Namespace, overrides: Sequence[str], command: Seque
     submitted = _submit_steps(options, steps, folder, staged)
     if options.cluster == "debug":
         return max(job.result() for job in submitted)
-    return _follow(submitted[0]) if options.follow else 0
+    return _follow_all(submitted) if options.follow else 0
 
 
 def _configs(options: argparse.Namespace, overrides: Sequence[str]) -> list[CfgNode]:
@@ -97,8 +100,9 @@ def _configs(options: argparse.Namespace, overrides: Sequence[str]) -> list[CfgN
         cfg.NUM_SHARDS, cfg.NUM_GPUS = options.nodes, options.tasks_per_node
         if cfg.DATA_LOADER.NUM_WORKERS < 0 and options.cluster == "slurm":
             cfg.DATA_LOADER.NUM_WORKERS = max(options.cpus_per_task - 1, 1)
-        keep_global_batch(cfg, size)
         check_run(cfg)
+        if cfg.TRAIN.ENABLE:
+            cfg.SOLVER.ACCUMULATE_STEPS = steps_to_accumulate(cfg, size)
         check_ranks(cfg, size)
         cfg.freeze()
         configs.append(cfg)
@@ -113,9 +117,10 @@ def _sweep(text: str) -> tuple[str, list[str]]:
 
 
 def _request(options: argparse.Namespace) -> Request:
-    if 60 * options.timeout <= options.signal_delay:
+    timeout = options.timeout or (60 if options.cluster == "slurm" else _NO_LIMIT)
+    if 60 * timeout <= options.signal_delay:
         raise InputError(
-            f"--signal-delay {options.signal_delay} s is no shorter than --timeout {options.timeout} minutes: the job "
+            f"--signal-delay {options.signal_delay} s is no shorter than --timeout {timeout} minutes: the job "
             "would be told to stop as it starts"
         )
     if options.cluster != "slurm" and options.nodes > 1:
@@ -132,7 +137,7 @@ def _request(options: argparse.Namespace) -> Request:
         tasks_per_node=options.tasks_per_node,
         cpus_per_task=options.cpus_per_task,
         mem_gb=options.mem_gb,
-        timeout=options.timeout,
+        timeout=timeout,
         signal_delay=options.signal_delay,
         max_timeouts=options.max_timeouts,
         max_failures=options.max_failures,
@@ -143,24 +148,26 @@ def _request(options: argparse.Namespace) -> Request:
 
 def _steps(options: argparse.Namespace, request: Request, configs: Sequence[CfgNode]) -> list[Step]:
     """What is submitted, in order."""
-    first, here = configs[0], os.getcwd()
+    first, here, gpus = configs[0], os.getcwd(), request.gpus_per_node
     run = RunJob if options.cluster == "slurm" else LocalRunJob
     phases = [first.TRAIN.ENABLE, first.TEST.ENABLE]
     if len(configs) > 1 or options.cluster != "slurm" or (sum(phases) < 2 and not options.shards):
-        return [Step(request, [run(cfg.dump(), here, request.processes) for cfg in configs])]
+        return [Step(request, [run(cfg.dump(), here, gpus, request.processes) for cfg in configs])]
     steps = []
     if first.TRAIN.ENABLE:
         config = _only(first, "TRAIN")
-        steps.append(Step(request, [RunJob(config, here, request.processes)]))
+        steps.append(Step(request, [RunJob(config, here, gpus, request.processes)]))
     if not first.TEST.ENABLE:
         return steps
     after, config = "afterok" if steps else "", _only(first, "TEST")
     if not options.shards:
         test = replace(request, name=f"{request.name}-test")
-        return [*steps, Step(test, [RunJob(config, here, request.processes)], after)]
+        return [*steps, Step(test, [RunJob(config, here, gpus, request.processes)], after)]
     wanted = options.only_shards or range(options.shards)
-    shards: list[Job] = [ShardJob(config, here, shard, options.shards) for shard in wanted]
-    merge: list[Job] = [MergeJob(config, here, options.shards)]
+    shards: list[Job] = [
+        ShardJob(config, here, min(gpus, 1), shard, options.shards) for shard in wanted
+    ]
+    merge: list[Job] = [MergeJob(config, here, 0, options.shards)]
     one = request.one_process(f"{request.name}-shards")
     last = request.one_process(f"{request.name}-merge", with_gpu=False)
     return [*steps, Step(one, shards, after), Step(last, merge, "afterany")]
@@ -177,7 +184,7 @@ def _only(cfg: CfgNode, phase: str) -> str:
 def _submit_steps(
     options: argparse.Namespace, steps: Sequence[Step], folder: str, staged: Path
 ) -> list[submitit.Job]:
-    """Submits and tells; returns the jobs of the first step."""
+    """Submits and tells; returns all jobs, in order."""
     submitted: list[list[submitit.Job]] = []
     for number, step in enumerate(steps):
         dependency = f"{step.after}:{_base_id(submitted[-1])}" if step.after else ""
@@ -198,7 +205,7 @@ def _submit_steps(
             submission.link(staged, job.paths.folder)
         _tell(options.cluster, step, jobs)
         submitted.append(jobs)
-    return submitted[0]
+    return list(chain(*submitted))
 
 
 def _base_id(jobs: Sequence[submitit.Job]) -> str:
@@ -216,8 +223,18 @@ def _tell(cluster: str, step: Step, jobs: Sequence[submitit.Job]) -> None:
     if cluster == "debug":
         return
     print(f"  log     {log}\n  follow  tail -F {log}")
-    cancel = "scancel" if cluster == "slurm" else "kill -INT"
+    # A local job is a shell, whose only child passes SIGTERM on.
+    cancel = "scancel" if cluster == "slurm" else "pkill -P"
     print(f"  cancel  {cancel} {_base_id(jobs)}", flush=True)
+
+
+def _follow_all(jobs: Sequence[submitit.Job]) -> int:
+    """Prints the logs of the jobs, one after the other; returns their worst exit code."""
+    try:
+        return max(_follow(job) for job in jobs)
+    except KeyboardInterrupt:
+        print("\nno longer following; what was submitted goes on", file=sys.stderr)
+        raise
 
 
 def _follow(job: submitit.Job) -> int:
@@ -238,5 +255,5 @@ def _follow(job: submitit.Job) -> int:
     error = job.task(0).exception() if job.num_tasks > 1 else job.exception()
     if error is None:
         return job.task(0).result()
-    print(f"job {job.job_id} has not finished well: {job.state}", file=sys.stderr)
+    print(f"job {job.job_id} has not finished ({job.state}): its log says why", file=sys.stderr)
     return 1

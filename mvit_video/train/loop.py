@@ -216,6 +216,7 @@ class Trainer:
     def _validate(self, epoch: int) -> dict[str, float] | None:
         """Numbers of the validation for the log; notes the best. None if the ranks agreed to stop on the way."""
         updater, progress = self.updater, self.progress
+        _log.info("validating after %d updates", progress.step)
         result = validate(
             updater.model if updater.ema is None else updater.ema.module,
             self.val_loader,

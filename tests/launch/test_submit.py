@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 
 from mvit_video.config import load_config
-from mvit_video.errors import InputError
-from mvit_video.launch.resize import check_ranks, keep_global_batch
 from tests.conftest import REPOSITORY
 from tests.run_processes import log_lines
 from tests.tiny_run import TINY_RUN, overrides, write_dataset
@@ -126,29 +124,3 @@ def test_debug_runs_here_and_gives_the_exit_code(tiny, tmp_path):
     done = submit(*tiny, "--cluster", "debug", "SOLVER.MAX_EPOCH", "1")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "test" / "metrics.json").exists()
-
-
-def begun(tmp_path: Path, processes: int, batch: int, accumulate: int = 1) -> None:
-    """As a training on that many processes leaves it."""
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "step_00000001.pt").write_bytes(b"")
-    words = ["NUM_GPUS", str(processes), "TRAIN.BATCH_SIZE", str(batch)]
-    cfg = load_config(None, [*words, "SOLVER.ACCUMULATE_STEPS", str(accumulate)])
-    (tmp_path / "config.yaml").write_text(cfg.dump())
-
-
-@pytest.mark.parametrize(
-    ("before", "now", "accumulate"), [(8, 8, 1), (8, 4, 2), (8, 2, 4), (8, 16, 1), (8, 3, None)]
-)
-def test_fewer_processes_keep_the_global_batch(tmp_path, before, now, accumulate):
-    begun(tmp_path, before, batch=32)
-    words = ["OUTPUT_DIR", str(tmp_path), "TRAIN.BATCH_SIZE", "32"]
-    cfg = load_config(None, words).clone()
-    cfg.defrost()
-    if accumulate is None:
-        with pytest.raises(InputError, match="BATCH_SIZE 32 cannot be had on 3 processes"):
-            keep_global_batch(cfg, now)
-        return
-    keep_global_batch(cfg, now)
-    check_ranks(cfg, now)
-    assert accumulate == cfg.SOLVER.ACCUMULATE_STEPS

@@ -25,13 +25,13 @@ class Cluster:
     def __init__(self) -> None:
         self.jobs: list[str] = []
 
-    def submit(self, *words: str, expect: int = 0) -> Submitted:
-        """Runs tools/submit.py."""
+    def submit(self, *words: str, expect: int = 0, **variables: str) -> Submitted:
+        """Runs tools/submit.py, with more environment variables."""
         done = subprocess.run(
             [sys.executable, str(SUBMIT), *words],
             capture_output=True,
             text=True,
-            env=environment(),
+            env={**environment(), **variables},
         )
         assert done.returncode == expect, done.stdout + done.stderr
         submitted = Submitted(done.stdout, done.stderr)
@@ -46,6 +46,10 @@ class Cluster:
     def restarts(self, job: str) -> int:
         """How often it was requeued."""
         return int(re.search(r"Restarts=(\d+)", call("scontrol", "-o", "show", "job", job))[1])
+
+    def exit_code(self, job: str) -> int:
+        """Of a job that has ended."""
+        return int(re.search(r" ExitCode=(\d+):", call("scontrol", "-o", "show", "job", job))[1])
 
     def wait(self, job: str, seconds: float = _TIMEOUT) -> str:
         """Until a job has ended; returns its state."""
@@ -79,6 +83,22 @@ class Cluster:
     def cancel_all(self) -> None:
         if self.jobs:
             subprocess.run(["scancel", *self.jobs], capture_output=True)
+
+
+def task_of(job: str, rank: int) -> int:
+    """Process id of a task. All nodes are on this machine."""
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            variables = environ.read_bytes().split(b"\0")
+            command = environ.with_name("cmdline").read_bytes()
+            parent = environ.with_name("stat").read_text().rsplit(")", 1)[1].split()[1]
+            above = Path(f"/proc/{parent}/comm").read_text()
+        except OSError:
+            continue
+        wanted = {f"SLURM_JOB_ID={job}".encode(), f"SLURM_PROCID={rank}".encode()}
+        if b"submitit" in command and wanted <= set(variables) and "slurmstepd" in above:
+            return int(environ.parent.name)
+    raise AssertionError(f"job {job} has no task {rank}")
 
 
 class Submitted:

@@ -6,14 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.slurm.cluster import Cluster
+from tests.conftest import REPOSITORY
+from tests.slurm.cluster import Cluster, environment
+from tests.slurm.training import TRAINING
 from tests.tiny_run import TINY_RUN, overrides, write_dataset
 
+RUN_NET = str(REPOSITORY / "tools" / "run_net.py")
 _IDLE = {"idle", "mix", "alloc"}
 
 
@@ -41,8 +44,12 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory) -> dict[str, str]:
-    """Keys that name 24 training videos, 4 for validation and 7 for the test."""
-    return write_dataset(tmp_path_factory.mktemp("videos"), num_train=24, num_test=7)
+    """Keys that name 24 training videos, 7 for the test, and all but these for a validation that lasts a while."""
+    folder = tmp_path_factory.mktemp("videos")
+    keys = write_dataset(folder, num_train=24, num_test=7)
+    with (folder / "val.csv").open("a") as file:
+        file.write((folder / "train.csv").read_text())
+    return keys
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +88,35 @@ def config(tmp_path_factory) -> str:
 def words(keys, tmp_path):
     """The same, with an output folder of the test's own."""
     return lambda output="run", **changes: keys(str(tmp_path / output), **changes)
+
+
+@pytest.fixture
+def training(words, config) -> Callable[..., list[str]]:
+    """The command line of the training that is disturbed."""
+    return lambda output, **changes: ["--cfg", config, *words(output, **{**TRAINING, **changes})]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory, keys, config) -> Path:
+    """Its output on one machine: torchrun with 4 processes."""
+    output = tmp_path_factory.mktemp("torchrun")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4"]
+    done = subprocess.run(
+        [
+            *torchrun,
+            RUN_NET,
+            "--cfg",
+            config,
+            *keys(str(output), **TRAINING),
+            "TEST.ENABLE",
+            "False",
+        ],
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return output
 
 
 def _nodes() -> set[str]:

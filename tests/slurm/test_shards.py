@@ -1,11 +1,9 @@
-"""A test as an array of parts, one of which is lost and run again alone; and what Slurm refuses."""
+"""A test as an array of parts, one of which is lost and run again alone; and sweeps."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-
-import pytest
 
 from tests.conftest import REPOSITORY
 from tests.slurm.cluster import environment, logs
@@ -56,23 +54,6 @@ def test_a_lost_shard_is_named_and_run_again_alone(cluster, words, config, tmp_p
         "metrics.json",
         "predictions.npz",
     ]
-
-
-@pytest.mark.parametrize(
-    ("option", "reason"),
-    [
-        ("--partition=nowhere", "Slurm refused the job: invalid partition specified: nowhere"),
-        ("--nodes=8", "Slurm refused the job: "),
-        ("--mem-gb=4000", "Slurm refused the job: "),
-        ("--cpus-per-task=99", "Slurm refused the job: "),
-    ],
-)
-def test_what_slurm_refuses_is_told_plainly(cluster, words, config, option, reason):
-    keys = words("run", SOLVER__MAX_EPOCH=1)
-    told = cluster.submit("--cfg", config, *keys, "--train", option, expect=2)
-    assert f"\nerror: {reason}" in told.err  # after what sbatch itself says
-    assert "Traceback" not in told.err
-    assert told.jobs == []
 
 
 def test_a_sweep_is_one_array_and_is_followed(cluster, words, config, tmp_path):

@@ -1,0 +1,56 @@
+"""Wrong input ends a job for good, wherever it is found; and what Slurm refuses is told."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mvit_video.launch.batch import Request, submit_slurm
+from tests.conftest import REPOSITORY
+from tests.slurm.cluster import logs
+from tests.slurm.jobs import WrongOnOneRank
+
+WRONG_INPUT = 2
+
+
+@pytest.mark.parametrize("rank", [0, 3])
+def test_wrong_input_on_one_rank_is_never_requeued(cluster, tmp_path, rank):
+    (tmp_path / "code").symlink_to(REPOSITORY)
+    request = Request(name="wrong", nodes=2, tasks_per_node=2, timeout=5, max_failures=3)
+    job = WrongOnOneRank(config="", folder=str(tmp_path), gpus=0, rank=rank)
+    (submitted,) = submit_slurm(request, str(tmp_path / "jobs" / "%j"), tmp_path, "", [job])
+    cluster.jobs.append(submitted.job_id)
+    assert cluster.wait(submitted.job_id) == "FAILED"
+    assert cluster.exit_code(submitted.job_id) == WRONG_INPUT
+    assert cluster.restarts(submitted.job_id) == 0
+    told = submitted.paths.stdout.read_text()  # rank 0's log, which is the batch script's too
+    assert f"rank {rank}: error: there is no list here" in told
+    assert "has ended with exit code 2: no requeue" in told
+
+
+@pytest.mark.skipif(torch.backends.cuda.is_built(), reason="this torch is built for GPUs")
+def test_gpus_that_torch_cannot_use_are_an_error(cluster, words, config, tmp_path):
+    keys = words("run", SOLVER__MAX_EPOCH=1)
+    asked = ("--gpus-per-node=2", "--cpus-per-task=1", "--train")
+    (job,) = cluster.submit("--cfg", config, *keys, *asked).jobs
+    assert cluster.wait(job) == "FAILED"
+    assert cluster.exit_code(job) == WRONG_INPUT
+    assert cluster.restarts(job) == 0
+    assert "is a build for CPUs" in logs(tmp_path / "run" / "jobs", job)
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("--partition=nowhere", "Slurm refused the job: invalid partition specified: nowhere"),
+        ("--nodes=8", "Slurm refused the job: "),
+        ("--mem-gb=4000", "Slurm refused the job: "),
+        ("--cpus-per-task=99", "Slurm refused the job: "),
+    ],
+)
+def test_what_slurm_refuses_is_told_plainly(cluster, words, config, option, reason):
+    keys = words("run", SOLVER__MAX_EPOCH=1)
+    told = cluster.submit("--cfg", config, *keys, "--train", option, expect=2)
+    assert f"\nerror: {reason}" in told.err  # after what sbatch itself says
+    assert "Traceback" not in told.err
+    assert told.jobs == []
