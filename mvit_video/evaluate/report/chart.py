@@ -14,6 +14,8 @@ from typing import NamedTuple
 WIDTH, HEIGHT = 400, 230
 LEFT, RIGHT, TOP, BOTTOM = 50, 12, 10, 32
 MAX_POINTS = 240
+NUM_COLOURS = 8
+NO_COLOUR = NUM_COLOURS - 1  # the last is grey
 
 
 class Point(NamedTuple):
@@ -30,13 +32,14 @@ class Series:
     """What one line shows.
 
     Attributes:
-        name: in the legend.
+        name: of the curve, in the chart's legend.
         points: in the order of x.
         colour: number of the colour, from 0.
         dashed: sets it apart from another line of the same colour.
         whiskers: the range is drawn at each point, not as a band.
         dots: mark the points.
         guide: it shows no measurement, so there is nothing to point at.
+        run: whose curve it is, where there are several; its colour is explained elsewhere.
     """
 
     name: str
@@ -46,6 +49,20 @@ class Series:
     whiskers: bool = False
     dots: bool = False
     guide: bool = False
+    run: str = ""
+
+    @property
+    def full_name(self) -> str:
+        """Run and curve, as far as they have names."""
+        return ", ".join(filter(None, (self.run, self.name)))
+
+
+class LegendEntry(NamedTuple):
+    """A name, and how its line looks."""
+
+    name: str
+    colour: int
+    dashed: bool
 
 
 @dataclass(frozen=True)
@@ -61,22 +78,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart as drawn; `ticks` are (position, text), `summary` says in words what it shows."""
+    """A chart as drawn; ticks are (position, text), `summary` says in words what it shows."""
 
     title: str
     unit: str
     x_label: str
     lines: tuple[Line, ...]
+    legend: tuple[LegendEntry, ...]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
     summary: str
-
-
-def series(
-    name: str, points: Sequence[tuple[float, float]], colour: int = 0, dashed: bool = False
-) -> Series:
-    """A series of (x, y) as they were measured; marked by dots where they are few."""
-    return Series(name, thinned(points), colour, dashed, dots=len(points) <= 40)
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> tuple[Point, ...]:
@@ -106,6 +117,7 @@ def draw(
         from_zero: the y axis begins at 0, so that heights can be compared.
         y_range: the y axis goes beyond it only where values do (0, 100 for percent).
     """
+    every = [one for one in every if one.points]
     points = [point for one in every for point in one.points]
     log = log and all(point.low > 0 for point in points)
     x_axis = _Axis([p.x for p in points], LEFT, WIDTH - RIGHT)
@@ -116,10 +128,11 @@ def draw(
         title,
         unit,
         x_label,
-        tuple(_line(one, x_axis, y_axis) for one in every if one.points),
+        tuple(_line(one, x_axis, y_axis) for one in every),
+        _legend(every),
         x_axis.ticks(6),
         y_axis.ticks(5),
-        "; ".join(_in_words(one, x_label, unit) for one in every if one.points and not one.guide),
+        "; ".join(_in_words(one, x_label, unit) for one in every if not one.guide),
     )
 
 
@@ -181,6 +194,12 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return [value for value in every if low <= math.log10(value) <= high]
 
 
+def _legend(every: Sequence[Series]) -> tuple[LegendEntry, ...]:
+    """An entry per name; of several runs the curves have in common how they are dashed, and no colour."""
+    entries = [LegendEntry(s.name, NO_COLOUR if s.run else s.colour, s.dashed) for s in every]
+    return tuple(dict.fromkeys(entry for entry in entries if entry.name))
+
+
 def _line(one: Series, x_axis: _Axis, y_axis: _Axis) -> Line:
     shift = 4 * one.colour if one.whiskers else 0  # so that whiskers stand side by side
     xs = [x_axis(p.x) + shift for p in one.points]
@@ -213,6 +232,6 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
 def _in_words(one: Series, x_label: str, unit: str) -> str:
     first, last = one.points[0], one.points[-1]
     return (
-        f"{one.name or 'it'} goes from {number(first.y)} to {number(last.y)} {unit}".rstrip()
+        f"{one.full_name or 'it'} goes from {number(first.y)} to {number(last.y)} {unit}".rstrip()
         + f" between {x_label} {number(first.x)} and {number(last.x)}"
     )

@@ -18,7 +18,7 @@ from mvit_video.errors import InputError, VideoError
 from mvit_video.evaluate.metrics import compute_metrics, fuse_views
 from mvit_video.evaluate.predictions import Predictions
 from mvit_video.evaluate.report import findings
-from mvit_video.evaluate.report.chart import Chart, Point, Series, draw
+from mvit_video.evaluate.report.chart import NO_COLOUR, Chart, Point, Series, draw
 from mvit_video.evaluate.report.findings import ScoredVideo, wilson_interval
 from mvit_video.evaluate.report.render import shown
 from mvit_video.evaluate.report.thumbnails import film_strip
@@ -187,7 +187,7 @@ def _charts(
         points = tuple(Point(x, y, *interval) for x, y, interval in tenths)
         every = [
             Series("measured", points, whiskers=True, dots=True),
-            Series("as sure as right", _DIAGONAL, colour=7, dashed=True, guide=True),
+            Series("as sure as right", _DIAGONAL, colour=NO_COLOUR, dashed=True, guide=True),
         ]
         charts.append(
             draw("How sure, and how often right", "%", every, "confidence", y_range=(0, 100))

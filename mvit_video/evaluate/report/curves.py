@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mvit_video.evaluate.report.chart import Chart, Series, draw, series
+from mvit_video.evaluate.report.chart import NUM_COLOURS, Chart, Series, draw, thinned
 from mvit_video.evaluate.report.run_log import LoggedRun
 
 
@@ -66,16 +66,26 @@ def _axis(panel: Panel) -> dict[str, Any]:
 
 
 def _of_one_run(panel: Panel, run: LoggedRun) -> list[Series]:
-    return [series(c.name, _points(run, c), i) for i, c in enumerate(panel.curves)]
+    return [_series(run, curve, i) for i, curve in enumerate(panel.curves)]
 
 
 def _of_runs(panel: Panel, runs: Sequence[LoggedRun]) -> list[Series]:
     return [
-        series(f"{run.name}, {c.name}" if c.name else run.name, _points(run, c), i, dashed=k > 0)
+        _series(run, curve, run_colour(i), dashed=k > 0, name=run.name)
         for i, run in enumerate(runs)
-        for k, c in enumerate(panel.curves)
+        for k, curve in enumerate(panel.curves)
     ]
 
 
-def _points(run: LoggedRun, curve: Curve) -> list[tuple[float, float]]:
-    return [(x, y * curve.factor) for x, y in run.points(curve.kind, curve.key)]
+def run_colour(number: int) -> int:
+    """The colour of one of several runs."""
+    return number % (NUM_COLOURS - 1)
+
+
+def _series(
+    run: LoggedRun, curve: Curve, colour: int, dashed: bool = False, name: str = ""
+) -> Series:
+    """A curve of a run; its points are marked where they are few."""
+    points = [(x, y * curve.factor) for x, y in run.points(curve.kind, curve.key)]
+    few = len(points) <= 40
+    return Series(curve.name, thinned(points), colour, dashed, dots=few, run=name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 from functools import cache
 from typing import Any
 
@@ -16,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mvit_video.evaluate.report import chart
+from mvit_video.evaluate.report.curves import run_colour
 from mvit_video.files import atomic_file
 
 
@@ -49,7 +51,7 @@ def duration(seconds: float) -> str:
 def _readings(drawn: chart.Chart) -> list[dict[str, Any]]:
     """What one can point at in a chart, as the page's script reads it."""
     return [
-        {"name": shown(line.series.name), "points": line.readings}
+        {"name": shown(line.series.full_name), "points": line.readings}
         for line in drawn.lines
         if line.readings
     ]
@@ -65,19 +67,25 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("chart.css", "page.css", "charts.js", "tables.js", "matrix.js")
-    chart_style, page_style, *scripts = (
+    names = ("colours.css", "chart.css", "page.css", "charts.js", "tables.js", "matrix.js")
+    colour_style, chart_style, page_style, *scripts = (
         Markup(environment.loader.get_source(environment, name)[0]) for name in names
     )
     script = Markup("\n").join(scripts)
+    light = dict(re.findall(r"--(\w+): ([^;]+);", colour_style.partition("@media")[0]))
     environment.globals.update(
         chart=chart,
-        chart_style=chart_style,
-        style=chart_style + page_style,
+        colours=light,
+        style=colour_style + chart_style + page_style,
+        picture_style=Markup(re.sub(r"var\(--(\w+)\)", lambda m: light[m[1]], chart_style)),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     environment.filters.update(
-        percent=percent, number=chart.number, duration=duration, readings=_readings
+        percent=percent,
+        number=chart.number,
+        run_colour=run_colour,
+        duration=duration,
+        readings=_readings,
     )
     return environment
