@@ -45,7 +45,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(chromium: Browser) -> Iterator[OpenPage]:
-    """open_page(path or URL, size=DESKTOP, scheme="light", origin=None) -> Page.
+    """open_page(path or URL, size=DESKTOP, scheme="light", origin=None, problems_expected=False) -> Page.
 
     PHONE as size makes it a phone: touch, and a layout that follows the page's viewport tag. When it ends, no page
     that it opened may have logged an error or a warning, thrown an exception, opened a dialog, or asked for an address
@@ -58,6 +58,7 @@ def open_page(chromium: Browser) -> Iterator[OpenPage]:
         size: tuple[int, int] = DESKTOP,
         scheme: str = "light",
         origin: str | None = None,
+        problems_expected: bool = False,
     ) -> Page:
         context = chromium.new_context(
             viewport={"width": size[0], "height": size[1]},
@@ -69,7 +70,7 @@ def open_page(chromium: Browser) -> Iterator[OpenPage]:
         context.set_default_timeout(_TIMEOUT)
         page = context.new_page()
         url = str(where) if "://" in str(where) else Path(where).resolve().as_uri()
-        _watch(page, origin or url, problems)
+        _watch(page, origin or url, [] if problems_expected else problems)
         page.goto(url)
         return page
 

@@ -114,12 +114,12 @@ def draw(
     Args:
         unit: of y.
         log: a logarithmic y axis, if all values are above 0.
-        from_zero: the y axis begins at 0, so that heights can be compared.
+        from_zero: a plain y axis that begins at 0, or below, so that heights can be compared.
         y_range: the y axis goes beyond it only where values do (0, 100 for percent).
     """
     every = [one for one in every if one.points]
     points = [point for one in every for point in one.points]
-    log = log and all(point.low > 0 for point in points)
+    log = log and not from_zero and all(point.low > 0 for point in points)
     x_axis = _Axis([p.x for p in points], LEFT, WIDTH - RIGHT)
     ys = [value for p in points for value in (p.low, p.high)] + ([0.0] if from_zero else [])
     limits = (0.0, math.inf) if from_zero else y_range

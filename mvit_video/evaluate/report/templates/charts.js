@@ -2,9 +2,12 @@
 // The tip: one box for whatever is pointed at, on the page as a whole.
 
 const tip = document.getElementById("tip");
+const FAR = 20; // pixels that the page may scroll before a tip belongs to another place
+let tipShownAt = 0;
 
 function showTip(text, x, y) {
   tip.textContent = text;
+  tipShownAt = scrollY;
   const box = tip.getBoundingClientRect();
   const left = x + 14 + box.width > innerWidth ? x - 14 - box.width : x + 14;
   const top = y + 14 + box.height > innerHeight ? y - 14 - box.height : y + 14;
@@ -16,7 +19,7 @@ function hideTip() {
 }
 
 addEventListener("keydown", (event) => event.key === "Escape" && hideTip());
-addEventListener("scroll", hideTip, { passive: true });
+addEventListener("scroll", () => Math.abs(scrollY - tipShownAt) > FAR && hideTip(), { passive: true });
 
 // Charts: a line at the nearest x, and what every curve is there. Arrow keys go from point to point.
 
