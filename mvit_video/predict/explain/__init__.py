@@ -1,0 +1,1 @@
+"""Seeing what a model sees: heat maps over the frames of a clip."""
