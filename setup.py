@@ -55,7 +55,6 @@ setup(
         "iopath",
         "submitit>=1.5.4,<1.6",  # its sbatch text and teardown are held to an expected file
         "jinja2>=3.1",
-        "pillow",
         "safetensors",
         "tqdm",
     ],

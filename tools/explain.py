@@ -15,9 +15,10 @@ from pathlib import Path
 from mvit_video.errors import InputError, VideoError
 from mvit_video.launch.cli import Parser, positive_int, run_tool
 from mvit_video.predict.explain.clip import read_clip
-from mvit_video.predict.explain.drawing import write_strip, write_video
 from mvit_video.predict.explain.explanation import METHODS, explain
+from mvit_video.predict.explain.pictures import write_strip, write_video
 from mvit_video.predict.recognizer import Recognizer
+from mvit_video.predict.text import plain
 
 _WRITERS = {".png": write_strip, ".mp4": write_video}
 
@@ -45,7 +46,7 @@ def main() -> int:
         _WRITERS[out.suffix](out, clip, told, Path(options.video).name)
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
-    print(f"{out}: {told.answer}; " + "; ".join(each.title for each in told.maps))
+    print(plain(f"{out}: {told.answer}; " + "; ".join(each.title for each in told.maps)))
     return 0
 
 

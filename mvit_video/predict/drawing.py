@@ -52,11 +52,17 @@ class Panel:
         pen.rectangle((0, y + 1, best.score * self._width, y + self._row - 2), fill=_BAR)
         percent = f"{best.score:.0%}"
         room = self._width - 3 * margin - pen.textlength("100%", self._font)
-        name = plain(best.name)[:200]
-        if pen.textlength(name, self._font) > room:
-            while name and pen.textlength(f"{name}...", self._font) > room:
-                name = name[:-1]
-            name = f"{name}..."
+        name = fitted(best.name, room, pen, self._font)
         middle = y + self._row // 2
         pen.text((margin, middle), name, _TEXT, self._font, anchor="lm")
         pen.text((self._width - margin, middle), percent, _TEXT, self._font, anchor="rm")
+
+
+def fitted(text: str, room: float, pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont) -> str:
+    """`text` in one line of visible characters, cut where it would be wider than `room` pixels."""
+    text = plain(text)[:200]
+    if pen.textlength(text, font) <= room:
+        return text
+    while text and pen.textlength(f"{text}...", font) > room:
+        text = text[:-1]
+    return f"{text}..."

@@ -48,7 +48,7 @@ def video_views(
         InputError: frames of another shape or type, without fps, or a part that is none.
     """
     if part is not None:
-        _check_part(part)
+        check_part(part)
     if isinstance(video, (np.ndarray, Tensor)):
         return _frames_views(video, preprocessing, num_views, part, fps)
     if fps is not None:
@@ -122,7 +122,8 @@ def _numbers_between(
     return int(first), int(last)
 
 
-def _check_part(part: Seconds) -> None:
+def check_part(part: Seconds) -> None:
+    """Raises InputError for seconds that are no part of any video."""
     begin, end = part
     if not (0 <= begin < float("inf")) or (end is not None and not begin < end):
         raise InputError(

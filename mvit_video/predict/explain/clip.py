@@ -13,7 +13,7 @@ from torch import Tensor
 from mvit_video.data.preprocessing import Preprocessing
 from mvit_video.data.readers import Reader, VideoInfo, make_reader
 from mvit_video.data.views import cut_views
-from mvit_video.predict.reading import PartReader, Seconds, local_path
+from mvit_video.predict.reading import PartReader, Seconds, check_part, local_path
 from mvit_video.predict.recognizer import Recognizer
 
 _SHOWN_SIDE = 224  # pixels; smaller crops are shown enlarged
@@ -52,9 +52,14 @@ def read_clip(
 
     Raises:
         VideoError: the video cannot be decoded.
+        InputError: a part that is none.
     """
+    if part is not None:
+        check_part(part)
     preprocessing = recognizer.preprocessing
-    reader: Reader = PartReader(*part) if part else make_reader(recognizer.settings.reader)
+    reader: Reader = (
+        PartReader(*part) if part is not None else make_reader(recognizer.settings.reader)
+    )
 
     def used(info: VideoInfo) -> np.ndarray:
         fed = preprocessing.view_frames(info, 1)[0]
@@ -67,7 +72,7 @@ def read_clip(
     views = cut_views(frames, np.searchsorted(places, fed)[None], preprocessing, 1)
     larger = _enlarged(preprocessing)
     picture = cut_views(frames, np.searchsorted(places, shown)[None], larger, 1).views()[0]
-    begin = part[0] if part else 0.0
+    begin = part[0] if part is not None else 0.0
     steps = np.diff(shown).mean() if len(shown) > 1 and shown[-1] > shown[0] else 1.0
     return ShownClip(
         preprocessing.normalise(views.views(recognizer.device)),

@@ -69,9 +69,9 @@ class Step:
         if pool is None:
             return share
         extra, grid = share.split((self.block.num_extra, len(share) - self.block.num_extra))
-        windows = _windows(pool)
+        windows = _windows(pool).to(share.device)
         with torch.enable_grad():
-            cube = torch.zeros(1, *self.thw, 1, requires_grad=True)
+            cube = torch.zeros(1, *self.thw, 1, device=share.device, requires_grad=True)
             pooled = windows(cube) / windows(torch.ones_like(cube)).detach()
         (back,) = torch.autograd.grad(pooled, cube, grid.view_as(pooled))
         return torch.cat((extra, back.flatten()))
@@ -135,7 +135,7 @@ def trace(model: MViT, clip: Tensor) -> list[Step]:
 def head_share(model: MViT, steps: list[Step]) -> Tensor:
     """(N,): the share of each of the last block's tokens in what the head reads."""
     extra = int(model.spec.class_token)
-    share = torch.zeros(steps[-1].call.query.shape[1])
+    share = steps[-1].call.query.new_zeros(steps[-1].call.query.shape[1])
     if model.spec.class_token and not model.spec.mean_pooling:
         share[0] = 1.0
     else:

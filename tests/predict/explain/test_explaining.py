@@ -14,8 +14,8 @@ from mvit_video.data.preprocessing import Preprocessing
 from mvit_video.errors import InputError, VideoError
 from mvit_video.models.mvit import MViT
 from mvit_video.predict.explain.clip import ShownClip, heat_on_frames, read_clip
-from mvit_video.predict.explain.drawing import overlay, write_strip, write_video
 from mvit_video.predict.explain.explanation import Explanation, HeatMap, explain
+from mvit_video.predict.explain.pictures import overlay, write_strip, write_video
 from mvit_video.predict.recognizer import Recognizer
 from tests.models.test_all_models import make
 from tests.tiny_run import write_video as write_test_video

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mvit_video.files import atomic_file
+from mvit_video.predict.drawing import fitted
 from mvit_video.predict.explain.clip import ShownClip, heat_on_frames
 from mvit_video.predict.explain.explanation import Explanation
 
@@ -20,6 +21,7 @@ _COLOURS = np.array(
 )
 _GAP, _LINE = 6, 22  # pixels between pictures, and of a line of text
 _SIDE = 160  # of a picture in a strip
+_X264 = {"preset": "veryfast", "crf": "18"}
 _PAPER, _INK, _PALE = (255, 255, 255), (25, 25, 30), (110, 110, 120)
 
 
@@ -59,8 +61,9 @@ def write_video(
     draw = ImageDraw.Draw(sheet)
     for place, title in enumerate(titles):
         _write(draw, (_GAP + place * (side + _GAP), _GAP), title, side, _INK)
+    rate = Fraction(clip.fps).limit_denominator(1001)
     with atomic_file(path) as file, av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(clip.fps).limit_denominator(1001))
+        stream = container.add_stream("libx264", rate=rate, options=_X264)
         stream.width, stream.height, stream.pix_fmt = *sheet.size, "yuv420p"
         for pictures in zip(*panels, strict=True):
             for place, picture in enumerate(pictures):
@@ -73,9 +76,15 @@ def write_video(
 def overlay(frames: np.ndarray, heat: Tensor) -> np.ndarray:
     """Frames (F, S, S, 3) uint8 with heat (F, S, S) over them, on one scale; those without any are grey and dim."""
     strength = (heat / heat.max().clamp(min=1e-12)).sqrt().numpy()[..., None]
-    grey = frames.astype(np.float32) @ np.array([0.3, 0.59, 0.11], dtype=np.float32)
-    ground = frames * strength + 0.55 * grey[..., None] * (1 - strength)
-    mixed = ground * (1 - 0.55 * strength) + 0.55 * strength * _colour(strength[..., 0])
+    return np.stack([_tinted(*pair) for pair in zip(frames, strength, strict=True)])
+
+
+def _tinted(frame: np.ndarray, strength: np.ndarray) -> np.ndarray:
+    """One frame (S, S, 3), and the strength of the heat (S, S, 1) in 0 ... 1."""
+    grey = frame.astype(np.float32) @ np.array([[0.3], [0.59], [0.11]], dtype=np.float32)
+    ground = frame * strength + 0.55 * grey * (1 - strength)
+    cover = 0.55 * strength
+    mixed = ground * (1 - cover) + cover * _colour(strength[..., 0])
     return np.clip(mixed.round(), 0, 255).astype(np.uint8)
 
 
@@ -98,7 +107,4 @@ def _write(
 ) -> None:
     """One line of text, cut where it does not fit."""
     font = ImageFont.load_default(14)
-    text = " ".join(text.split())[:width]
-    while text and draw.textlength(text, font) > width:
-        text = text[:-2] + "…" if len(text) > 2 else ""
-    draw.text(place, text, ink, font)
+    draw.text(place, fitted(text, width, draw, font), ink, font)
