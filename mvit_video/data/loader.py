@@ -144,13 +144,21 @@ class TrainLoader(Loader):
     def __init__(self, loader: DataLoader, order: EpochBatches) -> None:
         super().__init__(loader)
         self.order = order
-        self.videos: ListFile = loader.dataset.videos
+        self._clips: TrainClips = loader.dataset
+        self.videos: ListFile = self._clips.videos
 
     def set_position(
         self, epoch: int, consumed_samples: int = 0, reshuffled_at: Sequence[int] = ()
     ) -> None:
         """Where the next iteration begins; see EpochBatches.set_position."""
         self.order.set_position(epoch, consumed_samples, reshuffled_at)
+
+    def load(self, epoch: int, indices: Sequence[int]) -> TrainBatch:
+        """A micro-batch of these samples, whenever the order asks for them, loaded in this process."""
+        batch = _train_batch([self._clips[epoch, index] for index in indices])
+        if isinstance(batch, InputError):
+            raise batch
+        return batch
 
 
 def train_loader(cfg: CfgNode, world: World) -> TrainLoader:

@@ -11,7 +11,8 @@
     config          the run's config as YAML
     world_size      ranks that computed it
     ranks           for each rank, for each of its micro-batches: `loss`, `index` and `video_id` of the samples that the
-                    order asked for, `substituted`, and `choices` (augmentation) and `mix` (mixup) of every clip
+                    order asked for, `used` (those shown, others where a video is undecodable), and `choices`
+                    (augmentation) and `mix` (mixup) of every clip
     model           state dict of the weights: those that met the batch, except on a GPU with TRAIN.NONFINITE skip,
                     where they are one update further
     checkpoint      newest checkpoint then, None before the first
@@ -81,7 +82,7 @@ def describe(update: Update, inputs: TrainInputs, cfg: CfgNode, videos: ListFile
                 "loss": loss,
                 "index": batch["index"].tolist(),
                 "video_id": [videos.video_id(i) for i in batch["index"].tolist()],
-                "substituted": batch["substituted"].tolist(),
+                "used": batch["used"].tolist(),
                 "choices": [asdict(choices) for choices in batch["choices"]],
                 "mix": None if mix is None else asdict(mix),
             }
