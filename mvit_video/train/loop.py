@@ -133,6 +133,8 @@ class Trainer:
             _log.info(
                 "training is already finished: %d of %d epochs", self.progress.epoch, max_epoch
             )
+        if self.cfg.TRAIN.NONFINITE == "rollback" and self.saved_position is None:
+            self._save()  # somewhere to go back to
         while self.progress.epoch < max_epoch and not stopped:
             try:
                 stopped = self._train_epoch() or self._finish_epoch()
@@ -263,8 +265,6 @@ class Trainer:
         if self.world.is_main:
             write_config(self.cfg)
             write_environment(self.cfg.OUTPUT_DIR, self.world)
-        if path is None and self.cfg.TRAIN.NONFINITE == "rollback":
-            self._save()  # somewhere to go back to
         return ("start", {}) if path is None else ("resume", {"checkpoint": path.name})
 
     def _find_checkpoint(self) -> Path | None:

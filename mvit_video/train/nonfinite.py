@@ -22,6 +22,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,16 @@ def describe(update: Update, inputs: TrainInputs, cfg: CfgNode, videos: ListFile
                 "index": batch["index"].tolist(),
                 "video_id": [videos.video_id(i) for i in batch["index"].tolist()],
                 "used": batch["used"].tolist(),
-                "choices": [asdict(choices) for choices in batch["choices"]],
-                "mix": None if mix is None else asdict(mix),
+                "choices": [plain(choices) for choices in batch["choices"]],
+                "mix": None if mix is None else plain(mix),
             }
         )
     return described
+
+
+def plain(choices: Any) -> dict[str, Any]:
+    """A dataclass as dictionaries, lists, numbers and strings; asdict alone would leave named tuples."""
+    return json.loads(json.dumps(asdict(choices)))
 
 
 def write_report(

@@ -7,7 +7,7 @@ enough to make every micro-batch again, on one device, whatever number of ranks 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from mvit_video.data.loader import TrainLoader, train_loader
 from mvit_video.data.preprocessing import Preprocessing
 from mvit_video.evaluate.scoring import autocast
 from mvit_video.train.inputs import TrainInputs
+from mvit_video.train.nonfinite import plain
 from mvit_video.train.probe import TrainedParts
 from mvit_video.train.update import forward_seed
 from mvit_video.weights import load_weights
@@ -120,7 +121,7 @@ def _replay_part(
         part,
         [loader.videos.video_id(i) for i in batch["used"].repeat_interleave(cfg.AUG.NUM_SAMPLE)],
         losses.tolist(),
-        [asdict(choices) for choices in batch["choices"]] == recorded["choices"],
+        [plain(choices) for choices in batch["choices"]] == recorded["choices"],
         watch.first,
     )
 
