@@ -215,7 +215,8 @@ def test_a_replay_finds_the_layer(words, monkeypatch):
     report = report_of(whole_of(words("wild")), 0)
     cfg = load_config(None, words("wild"))
     (part,) = replay(report, cfg, "", torch.device("cpu"))
-    assert part.first.what == "output of blocks.1.mlp.fc2" and part.first.clips == [0, 1, 2, 3]
+    assert part.first.what.startswith("output of blocks.1.mlp")
+    assert part.first.clips == [0, 1, 2, 3]
     tame = str(checkpoint_files(checkpoints_folder(output))[-1])
     (part,) = replay(report, cfg, tame, torch.device("cpu"))
     assert part.first is None
