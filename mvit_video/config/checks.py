@@ -40,6 +40,10 @@ def _positive(cfg: CfgNode) -> None:
         if value <= 0:
             counted = ", counted in videos over all ranks," if leaf == "BATCH_SIZE" else ""
             raise InputError(f"{name} is {value}; it{counted} must be above 0")
+    if cfg.DATA.DECODE_TIMEOUT < 0:
+        raise InputError(
+            f"DATA.DECODE_TIMEOUT is {cfg.DATA.DECODE_TIMEOUT:g} seconds; it must be above 0, or 0 for no limit"
+        )
     if cfg.NUM_GPUS == 0 or cfg.NUM_GPUS < -1:
         raise InputError(
             f"NUM_GPUS is {cfg.NUM_GPUS}; use -1 for all visible GPUs (or one CPU process), or a number of processes"

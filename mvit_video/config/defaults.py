@@ -149,6 +149,10 @@ SECTIONS: dict[str, Section] = {
                 "Video reader. decord reads the files it is exact on, PyAV the others, whatever is asked for; auto takes the fastest exact one.",
                 ("decord", "pyav", "auto"),
             ),
+            "DECODE_TIMEOUT": Key(
+                120.0,
+                "Seconds that decoding one clip, or all views of a test video, may take. A video that takes longer is undecodable. 0: no limit.",
+            ),
             "NUM_FRAMES": Key(16, "Frames of a clip."),
             "SAMPLING_RATE": Key(4, "Frames between two frames of a clip, at TARGET_FPS."),
             "SAMPLING": Key(

@@ -21,6 +21,7 @@ from mvit_video.data.readers import Reader
 from mvit_video.data.seeding import CLIP, FRAMES, SUBSTITUTE, sample_rng, shuffle_rng
 from mvit_video.data.spatial import TrainCrop, crop_and_resize
 from mvit_video.data.views import VideoViews, read_views
+from mvit_video.data.watch import Watch
 from mvit_video.errors import InputError, VideoError
 
 _MAX_TRIES = 10  # videos tried for one place in a batch before the list itself is called wrong
@@ -70,6 +71,7 @@ class TrainClips(Dataset[TrainSample]):
         augmentation: what is drawn for each clip beyond its crop and flip.
         mirrored: by label, the label of a mirrored clip, or -1 where clips must not be mirrored; None where mirroring
             changes no label.
+        watch: bounds the time of a decode.
     """
 
     def __init__(
@@ -82,8 +84,10 @@ class TrainClips(Dataset[TrainSample]):
         num_clips: int = 1,
         augmentation: Augmentation = Augmentation(),  # noqa: B008  frozen, and does nothing
         mirrored: Sequence[int] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.videos = videos
+        self.watch = watch or Watch()
         self._preprocessing = preprocessing
         self._crop = crop
         self._reader = reader
@@ -94,6 +98,10 @@ class TrainClips(Dataset[TrainSample]):
 
     def __len__(self) -> int:
         return len(self.videos)
+
+    def name(self, index: int) -> str:
+        """What to call a video in messages."""
+        return self.videos.path(index)
 
     def __getitem__(self, key: tuple[int, int]) -> TrainSample | InputError:
         """The sample, or (as a value: an exception loses its type on the way out of a worker) the reason to stop."""
@@ -129,11 +137,13 @@ class TrainClips(Dataset[TrainSample]):
 
     def _read(self, index: int, rng: np.random.Generator) -> Tensor:
         """(T, H, W, 3) uint8 frames of a random clip of the video."""
-        frames, _ = self._reader.read(
-            self.videos.path(index),
-            lambda info: self._preprocessing.training_frames(info, rng),
-            self._preprocessing.decoded_size,
-        )
+        path = self.videos.path(index)
+        with self.watch.decoding(index, path):
+            frames, _ = self._reader.read(
+                path,
+                lambda info: self._preprocessing.training_frames(info, rng),
+                self._preprocessing.decoded_size,
+            )
         return torch.from_numpy(frames)
 
     def _cut(
@@ -159,6 +169,7 @@ class TestVideos(Dataset[VideoViews | UndecodableVideo]):
         reader: of video files.
         num_views, num_crops: clips per video, and crops per clip (1 or 3).
         shuffle_seed: shuffles the frames of each clip where it is given (TEST.SHUFFLE_FRAMES).
+        watch: bounds the time of a decode.
     """
 
     __test__ = False  # not a test case, whatever pytest thinks of its name
@@ -171,8 +182,10 @@ class TestVideos(Dataset[VideoViews | UndecodableVideo]):
         num_views: int = 1,
         num_crops: int = 1,
         shuffle_seed: int | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.videos = videos
+        self.watch = watch or Watch()
         self._preprocessing = preprocessing
         self._reader = reader
         self._num_views = num_views
@@ -182,15 +195,17 @@ class TestVideos(Dataset[VideoViews | UndecodableVideo]):
     def __len__(self) -> int:
         return len(self.videos)
 
+    def name(self, index: int) -> str:
+        """What to call a video in messages."""
+        return self.videos.path(index)
+
     def __getitem__(self, index: int) -> VideoViews | UndecodableVideo:
+        path = self.videos.path(index)
         try:
-            views = read_views(
-                self._reader,
-                self.videos.path(index),
-                self._preprocessing,
-                self._num_views,
-                self._num_crops,
-            )
+            with self.watch.decoding(index, path):
+                views = read_views(
+                    self._reader, path, self._preprocessing, self._num_views, self._num_crops
+                )
         except VideoError as error:
             return _undecodable(self.videos, index, error)
         frame_index = views.frame_index

@@ -1,27 +1,13 @@
-"""Loader processes: batches of training clips, and test videos one by one.
-
-What a sample is does not depend on the number of workers. A worker lives as long as the loader, runs torch on one
-thread (DataLoader sees to that), and hears no signal: Slurm sends SIGUSR2 and SIGTERM to every process of a job
-step, a terminal sends Ctrl-C to every process in front, but only the training process may answer. Workers end when
-the loader is closed or its process is gone.
-"""
+"""Batches of training clips, and test videos one by one. What a sample is does not depend on the number of workers."""
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import multiprocessing
-import os
-import signal
-import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from mvit_video.data.augmentation import (
     ClipChoices,
@@ -34,16 +20,15 @@ from mvit_video.data.dataset import (
     TrainSample,
     UndecodableVideo,
 )
-from mvit_video.data.lists import ListFile, Split, load_list
+from mvit_video.data.lists import Split, load_list
 from mvit_video.data.preprocessing import Preprocessing
-from mvit_video.data.readers import make_reader
+from mvit_video.data.readers import Reader, make_reader
 from mvit_video.data.sampler import EpochBatches
 from mvit_video.data.spatial import TrainCrop
+from mvit_video.data.watch import TimedReader, Watch
+from mvit_video.data.workers import Loader, item_loader, settings_from_config
 from mvit_video.errors import InputError
-from mvit_video.processes import die_with_parent
 from mvit_video.world import World
-
-_MAX_WORKERS = 8
 
 
 class TrainBatch(TypedDict):
@@ -67,72 +52,6 @@ class TrainBatch(TypedDict):
     undecodable: list[UndecodableVideo]
 
 
-class Loader:
-    """Iterates a DataLoader again and again with the same workers.
-
-    Raises, while iterating:
-        InputError: the list is hopeless (see TrainClips).
-        RuntimeError: a worker died; the message says what may have killed it.
-    """
-
-    def __init__(self, loader: DataLoader) -> None:
-        self._loader = loader
-        self._batches: Any = None  # DataLoader's iterator, which owns the workers
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __iter__(self) -> Iterator[Any]:
-        batches = self._start()
-        while True:
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            except RuntimeError as error:
-                if "DataLoader worker" in str(error):
-                    raise RuntimeError(_WORKER_DIED.format(error)) from error
-                raise
-            if isinstance(batch, InputError):
-                raise batch
-            yield batch
-
-    def _start(self) -> Iterator[Any]:
-        if self._batches or self._loader.num_workers == 0:
-            return iter(self._loader)
-        with _signals_blocked():
-            self._batches = iter(self._loader)
-        # Registered after DataLoader's own exit hook and so run before it: that one waits for workers to heed SIGTERM.
-        atexit.register(_close, weakref.ref(self))
-        return self._batches
-
-    @property
-    def workers(self) -> list[multiprocessing.Process]:
-        """The loader processes; none before the first iteration."""
-        return self._batches._workers if self._batches else []
-
-    def close(self) -> None:
-        """Ends the workers, also one that hangs in a decoder. Iterating again would start new ones."""
-        workers = self.workers
-        if workers:
-            # Dropping every reference would do the same, but an iteration that was left half-way holds one.
-            self._batches._shutdown_workers()
-        self._batches = self._loader._iterator = None
-        for worker in workers:
-            if worker.is_alive():
-                worker.kill()
-                worker.join()
-
-    def __del__(self) -> None:
-        self.close()
-
-
-def _close(reference: weakref.ref[Loader]) -> None:
-    loader = reference()
-    if loader is not None:
-        loader.close()
-
-
 class TrainLoader(Loader):
     """Micro-batches (TrainBatch) of an epoch; `accumulate_steps` consecutive ones make an update.
 
@@ -141,11 +60,10 @@ class TrainLoader(Loader):
         videos: the training list.
     """
 
-    def __init__(self, loader: DataLoader, order: EpochBatches) -> None:
-        super().__init__(loader)
+    def __init__(self, clips: TrainClips, order: EpochBatches, **settings: Any) -> None:
+        super().__init__(clips, batch_sampler=order, collate_fn=_train_batch, **settings)
         self.order = order
-        self._clips: TrainClips = loader.dataset
-        self.videos: ListFile = self._clips.videos
+        self._clips, self.videos = clips, clips.videos
 
     def set_position(
         self, epoch: int, consumed_samples: int = 0, reshuffled_at: Sequence[int] = ()
@@ -177,20 +95,20 @@ def train_loader(cfg: CfgNode, world: World) -> TrainLoader:
         inverse=data.INV_UNIFORM_SAMPLE,
     )
     preprocessing = Preprocessing.from_config(cfg)
+    settings = settings_from_config(cfg, world)
+    reader, watch = _watched_reader(cfg, settings["num_workers"])
     clips = TrainClips(
         videos,
         preprocessing,
         crop,
-        make_reader(data.READER),
+        reader,
         cfg.RNG_SEED,
         cfg.AUG.NUM_SAMPLE,
         augmentation_from_config(cfg),
         _mirrored(preprocessing.class_names) if data.FLIP_SWAPS_LABELS else None,
+        watch,
     )
-    loader = DataLoader(
-        clips, batch_sampler=order, collate_fn=_train_batch, **_worker_settings(cfg, world)
-    )
-    return TrainLoader(loader, order)
+    return TrainLoader(clips, order, **settings)
 
 
 def video_loader(
@@ -211,21 +129,27 @@ def video_loader(
         skip: videos of the share that are left out at its beginning.
     """
     test = split == "test"
+    settings = settings_from_config(cfg, world)
+    reader, watch = _watched_reader(cfg, settings["num_workers"])
     videos = TestVideos(
         load_list(cfg, split),
         preprocessing or Preprocessing.from_config(cfg),
-        make_reader(cfg.DATA.READER),
+        reader,
         num_views=cfg.TEST.NUM_ENSEMBLE_VIEWS if test else 1,
         num_crops=cfg.TEST.NUM_SPATIAL_CROPS if test else 1,
         shuffle_seed=cfg.RNG_SEED if test and cfg.TEST.SHUFFLE_FRAMES else None,
+        watch=watch,
     )
     share = range(world.rank, len(videos), world.size)[skip:]
-    return item_loader(videos, share, **_worker_settings(cfg, world))
+    return item_loader(videos, share, **settings)
 
 
-def item_loader(items: Dataset[Any], order: Iterable[int], **settings: Any) -> Loader:
-    """A loader of single items in this order, as they are; `settings` are those of `worker_settings`."""
-    return Loader(DataLoader(items, sampler=order, batch_size=None, collate_fn=_itself, **settings))
+def _watched_reader(cfg: CfgNode, num_workers: int) -> tuple[Reader, Watch]:
+    """The reader of a loader, and what bounds the time of a decode."""
+    reader, timeout = make_reader(cfg.DATA.READER), cfg.DATA.DECODE_TIMEOUT
+    if timeout and not num_workers:
+        reader = TimedReader(reader, timeout)
+    return reader, Watch(num_workers, timeout)
 
 
 def _mirrored(class_names: tuple[str, ...]) -> tuple[int, ...]:
@@ -249,69 +173,3 @@ def _train_batch(samples: list[TrainSample | InputError]) -> TrainBatch | InputE
         substituted=torch.tensor([s["used"] != s["index"] for s in samples]),
         undecodable=[video for sample in samples for video in sample["undecodable"]],
     )
-
-
-def _itself(item: Any) -> Any:
-    return item
-
-
-def _begin_worker(_: int) -> None:
-    # The parent of a worker from a fork server is the server, which ends with the run.
-    if multiprocessing.get_start_method() != "forkserver":
-        die_with_parent(multiprocessing.parent_process().pid)
-
-
-def _worker_settings(cfg: CfgNode, world: World) -> dict[str, Any]:
-    settings = cfg.DATA_LOADER
-    num_workers = settings.NUM_WORKERS
-    if num_workers < 0:
-        num_workers = default_num_workers(max(world.size // cfg.NUM_SHARDS, 1))
-    pin_memory = settings.PIN_MEMORY and world.device.type == "cuda"
-    return worker_settings(num_workers, settings.PREFETCH_FACTOR, pin_memory)
-
-
-def worker_settings(
-    num_workers: int, prefetch_factor: int = 2, pin_memory: bool = False
-) -> dict[str, Any]:
-    """What a DataLoader is told about its workers."""
-    return {
-        "num_workers": num_workers,
-        "prefetch_factor": prefetch_factor if num_workers else None,
-        "persistent_workers": num_workers > 0,
-        "pin_memory": pin_memory,
-        "worker_init_fn": _begin_worker,
-        "generator": torch.Generator(),  # else every iterator would draw from the global one
-    }
-
-
-def default_num_workers(local_ranks: int) -> int:
-    """Workers for one of `local_ranks` processes on this machine: its share of the cores it may use, 1 to 8."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return min(max(int(min(cores, _cgroup_cores()) / local_ranks), 1), _MAX_WORKERS)
-
-
-def _cgroup_cores() -> float:
-    """Cores that a container's CPU quota allows (cgroup v2, `docker run --cpus`)."""
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return int(quota) / int(period)  # "max" is no quota
-    return float("inf")
-
-
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Processes started in here never see these signals, whatever the start method; this one sees them afterwards."""
-    blocked = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR2}
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, old)
-
-
-_WORKER_DIED = (
-    "a loader worker died: {}. The usual cause is memory: lower DATA_LOADER.NUM_WORKERS or PREFETCH_FACTOR, "
-    "or give /dev/shm more room (docker run --shm-size)"
-)

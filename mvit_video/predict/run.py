@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from mvit_video.data.loader import default_num_workers, item_loader, worker_settings
 from mvit_video.data.views import VideoViews
+from mvit_video.data.watch import Watch
+from mvit_video.data.workers import default_num_workers, item_loader, worker_settings
 from mvit_video.errors import InputError, VideoError
 from mvit_video.files import atomic_file
 from mvit_video.predict.inputs import Inputs
@@ -155,7 +156,7 @@ def _results(
     num_workers = request.num_workers
     if num_workers is None:
         num_workers = default_num_workers(1) if len(todo) >= _WORTH_WORKERS else 0
-    read = _Reading(inputs, recognizer, request.views)
+    read = _Reading(inputs, recognizer, request.views, Watch(num_workers))
     pin = recognizer.device.type == "cuda"
     loader = item_loader(read, todo, **worker_settings(num_workers, pin_memory=pin))
     try:
@@ -171,7 +172,11 @@ def _results(
 class _Reading(Dataset[VideoViews | VideoError]):
     """The views of an input by its position, or why there are none."""
 
-    def __init__(self, inputs: Inputs, recognizer: Recognizer, views: Views | None) -> None:
+    def __init__(
+        self, inputs: Inputs, recognizer: Recognizer, views: Views | None, watch: Watch
+    ) -> None:
+        self.watch = watch
+        self.name = inputs.name
         self._inputs = inputs
         self._read = recognizer.reading(views)
 
@@ -179,9 +184,10 @@ class _Reading(Dataset[VideoViews | VideoError]):
         return len(self._inputs)
 
     def __getitem__(self, position: int) -> VideoViews | VideoError:
-        name = self._inputs.name(int(position))
+        name = self.name(int(position))
         try:
-            return self._read(name)
+            with self.watch.decoding(int(position), name):
+                return self._read(name)
         except VideoError as error:
             return VideoError(name, error.reason)
         except (
