@@ -36,7 +36,7 @@ STRANGE = {
     "odd_and_full_colour.mp4": partial(write, size=(97, 65), pix_fmt="yuv444p", options=H264),
     "variable_rate.mp4": partial(write, options=H264, times=[k + k * k // 7 for k in range(40)]),
     "negative_times.mp4": partial(shifted, frames=5, options=NO_B),
-    "wide.mp4": partial(write, numbers=range(9), size=(4096, 128), options=H264),
+    "wide.mp4": partial(write, numbers=range(9), size=(4096, 512), options=H264),
     "narrow.mp4": partial(write, size=(24, 32), options=H264),
 }
 """Videos that one may take for damaged, and that are whole."""
