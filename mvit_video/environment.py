@@ -49,9 +49,17 @@ def _device(device: torch.device) -> str:
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
-    return (
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads per rank"
-    )
+    return f"{_processor()}, {torch.get_num_threads()} of {os.cpu_count()} threads per rank"
+
+
+def _processor() -> str:
+    """Its model where Linux tells, else its kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
 
 
 def _version(package: str) -> str:
