@@ -114,9 +114,29 @@ def _schedule(cfg: CfgNode) -> None:
         )
 
 
+def _sharding(cfg: CfgNode) -> None:
+    if cfg.TRAIN.FSDP and cfg.TRAIN.PRECISION == "float16":
+        raise InputError(
+            "TRAIN.FSDP does not go with TRAIN.PRECISION float16, whose gradient scale ranks would have to agree on; "
+            "take bfloat16, which needs none"
+        )
+    if cfg.TRAIN.FSDP and cfg.SOLVER.OPTIMIZING_METHOD != "adamw":
+        raise InputError(
+            f"TRAIN.FSDP does not go with SOLVER.OPTIMIZING_METHOD {cfg.SOLVER.OPTIMIZING_METHOD}, whose fused kernel "
+            "in torch takes no shards; take adamw, or train copies with TRAIN.MEMORY_BUDGET"
+        )
+
+
 def _phases(cfg: CfgNode) -> None:
     if not (cfg.TRAIN.ENABLE or cfg.TEST.ENABLE):
         raise InputError("TRAIN.ENABLE and TEST.ENABLE are both False: there is nothing to do")
 
 
-_CHECKS: tuple[Callable[[CfgNode], None], ...] = (_positive, _crops, _channels, _schedule, _phases)
+_CHECKS: tuple[Callable[[CfgNode], None], ...] = (
+    _positive,
+    _crops,
+    _channels,
+    _schedule,
+    _sharding,
+    _phases,
+)

@@ -319,6 +319,10 @@ SECTIONS: dict[str, Section] = {
             "PRECISION": Key(
                 "float32", "Number format of the forward and backward pass (autocast).", _PRECISIONS
             ),
+            "FSDP": Key(
+                False,
+                "Shard weights, gradients and optimiser over the ranks (FSDP2) instead of keeping a copy on each (DDP). For models that do not fit otherwise; checkpoints are sharded too.",
+            ),
             "EVAL_PERIOD": Key(
                 1, "Epochs between two validations; the last epoch is always validated. 0: never."
             ),

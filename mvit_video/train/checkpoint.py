@@ -14,6 +14,14 @@ values and tensors only and is read with `weights_only=True`. Keys:
     config         the run's config as YAML
     preprocessing  Preprocessing.to_dict(), class names included
 
+With TRAIN.FSDP a folder beside the file, step_XXXXXXXX-N.shards, holds the tensors, and the file has
+
+    shards         the folder's name, and size and checksum of its files, in place of model and ema
+    optimizer      its param_groups
+
+The file is written last, so it speaks for all of it. Whoever reads one as a weight file gets the whole
+(`weights.shards`).
+
 There is no random state in it because none carries over: every choice is drawn from the seed and the position.
 """
 
@@ -31,10 +39,11 @@ import torch
 from mvit_video.errors import InputError
 from mvit_video.files import atomic_file
 from mvit_video.weights.files import read_file
+from mvit_video.weights.shards import SHARDS, put_together, shards_folder
 
 FORMAT = 1
 BEST = "best.pt"
-_KEYS = {"model", "ema", "optimizer", "scaler", "progress", "config", "preprocessing"}
+_KEYS = {"optimizer", "scaler", "progress", "config", "preprocessing"}
 _log = logging.getLogger(__name__)
 
 
@@ -100,7 +109,7 @@ def find_newest_checkpoint(folder: Path) -> Path | None:
     files = checkpoint_files(folder)
     for path in reversed(files):
         try:
-            read_training_checkpoint(path)
+            open_training_checkpoint(path)
         except InputError as error:
             _log.warning("passing over %s: %s", path.name, error)
         else:
@@ -114,15 +123,43 @@ def find_newest_checkpoint(folder: Path) -> Path | None:
 
 
 def read_training_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint of this trainer, on the CPU. Raises InputError for a damaged file or another format."""
-    saved, _ = read_file(path)
+    """A checkpoint of this trainer, on the CPU, shards put together.
+
+    Raises:
+        InputError: a damaged file, or another format.
+    """
+    saved, shards = open_training_checkpoint(path)
+    return saved if shards is None else put_together(saved, path)
+
+
+def open_training_checkpoint(path: Path) -> tuple[dict[str, Any], Path | None]:
+    """What the file of a checkpoint holds, and the folder of its shards if its tensors are there.
+
+    Raises:
+        InputError: file or shards are damaged, or have another format.
+    """
+    saved, _ = read_file(path, together=False)
     if not isinstance(saved, dict) or "format" not in saved:
         raise InputError(f"{path} is no training checkpoint of mvit-video")
-    if saved["format"] != FORMAT or not saved.keys() >= _KEYS:
+    tensors = {SHARDS} if SHARDS in saved else {"model", "ema"}
+    if saved["format"] != FORMAT or not saved.keys() >= _KEYS | tensors:
         raise InputError(
             f"{path} has format {saved['format']!r}; this version of mvit-video reads {FORMAT}"
         )
-    return saved
+    return saved, shards_folder(saved, path) if SHARDS in saved else None
+
+
+def remove_loose_shards(folder: Path) -> None:
+    """Removes shards that no checkpoint names: of rotated ones, and of killed saves. On one rank only."""
+    folders = set(folder.glob(f"*.{SHARDS}"))
+    if not folders:
+        return
+    for file in folder.glob("*.pt"):
+        with contextlib.suppress(InputError):  # a damaged file has lost its shards already
+            saved, _ = read_file(file, together=False)
+            folders.discard(folder / saved[SHARDS]["folder"])
+    for loose in folders:
+        shutil.rmtree(loose)
 
 
 def differences(a: Any, b: Any, where: str = "") -> list[str]:
@@ -144,3 +181,4 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.glob(".*.pt.tmp"):
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
+    remove_loose_shards(folder)

@@ -19,6 +19,7 @@ from mvit_video.train.agreement import on_main
 from mvit_video.train.checkpoint import checkpoint_files
 from mvit_video.train.log import RunLog
 from mvit_video.train.nonfinite import Update, describe, write_report
+from mvit_video.train.parallel import whole_state
 from mvit_video.train.progress import Progress
 from mvit_video.train.update import Updater
 from mvit_video.world import World
@@ -116,7 +117,7 @@ class FiniteGuard:
 
     def _report(self, update: Update) -> tuple[Path, str]:
         """Writes an update down; where, and what there is to say about it."""
-        inputs, model = self._updater.inputs, self._updater.model.state_dict()
+        inputs, model = self._updater.inputs, whole_state(self._updater.model)
         ranks = self._world.gather_objects(describe(update, inputs, self._cfg, self._videos))
         return on_main(
             self._world,

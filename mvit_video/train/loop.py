@@ -23,7 +23,6 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
-from mvit_video.build import build_model
 from mvit_video.data.loader import TrainBatch, train_loader, video_loader
 from mvit_video.data.preprocessing import Preprocessing
 from mvit_video.environment import write_environment
@@ -37,12 +36,12 @@ from mvit_video.train.bad_videos import BadVideos
 from mvit_video.train.guard import FiniteGuard, RollBack
 from mvit_video.train.log import RunLog
 from mvit_video.train.meter import Pace, Speed, Throughput, full_speed, peak_memory_mib
+from mvit_video.train.model import first_model, write_model
 from mvit_video.train.nonfinite import Update
 from mvit_video.train.progress import EpochSums, Progress, epoch_means
 from mvit_video.train.resume import check_same_run
 from mvit_video.train.schedule import build_schedule
 from mvit_video.train.update import Outcome, Updater
-from mvit_video.weights import load_weights
 from mvit_video.world import Stop, World
 
 _log = logging.getLogger(__name__)
@@ -96,8 +95,9 @@ class Trainer:
         self.preprocessing = Preprocessing.from_config(cfg)
         self.loader = train_loader(cfg, world)
         self.val_loader = video_loader(cfg, "val", world) if cfg.TRAIN.EVAL_PERIOD else None
-        torch.manual_seed(cfg.RNG_SEED)
-        model = build_model(cfg).to(world.device)
+        self.folder = checkpoints.checkpoints_folder(cfg.OUTPUT_DIR)
+        newest = on_main(world, self._find_checkpoint)
+        model = first_model(cfg, world, goes_on=newest is not None)
         self.full_speed, no_mfu = (
             full_speed(model, cfg, world.device) if world.is_main else (None, "")
         )
@@ -106,7 +106,6 @@ class Trainer:
         self.progress = Progress()
         self.sums = EpochSums(world.device)
         order = self.loader.order
-        self.folder = checkpoints.checkpoints_folder(cfg.OUTPUT_DIR)
         self.bad_videos = BadVideos(
             cfg.OUTPUT_DIR,
             self.loader.videos,
@@ -116,7 +115,7 @@ class Trainer:
         self.throughput = Throughput()
         self.guard = FiniteGuard(cfg, world, self.loader.videos, self.updater, self.folder)
         self.saved_position: tuple[int, ...] | None = None
-        kind, origin = self._begin()
+        kind, origin = self._begin(newest)
         total_steps = cfg.SOLVER.MAX_EPOCH * order.steps_per_epoch
         self.pace = Pace(self.progress.step, total_steps)
         self.epoch_began = time.monotonic()
@@ -141,8 +140,9 @@ class Trainer:
             except RollBack as reason:
                 self._roll_back(reason)
         self.log.line("stop" if stopped else "end", **self._where())
-        ema = self.updater.ema
-        model = self.updater.model if ema is None else ema.module
+        model = self.updater.whole_model()
+        if self.cfg.TRAIN.FSDP and not stopped and self.world.is_main:
+            write_model(self.cfg, model, self.preprocessing)
         return TrainResult(model, self.preprocessing, self.progress, stopped)
 
     def _train_epoch(self) -> bool:
@@ -217,10 +217,10 @@ class Trainer:
 
     def _validate(self, epoch: int) -> dict[str, float] | None:
         """Numbers of the validation for the log; notes the best. None if the ranks agreed to stop on the way."""
-        updater, progress = self.updater, self.progress
+        progress = self.progress
         _log.info("validating after %d updates", progress.step)
         result = validate(
-            updater.model if updater.ema is None else updater.ema.module,
+            self.updater.whole_model(),
             self.val_loader,
             self.preprocessing,
             self.world,
@@ -247,21 +247,10 @@ class Trainer:
             "best_epoch": progress.best["epoch"],
         }
 
-    def _begin(self) -> tuple[str, dict[str, Any]]:
-        """Takes up the newest checkpoint, or the weights to start from; what of it goes into the log."""
-        path = on_main(self.world, self._find_checkpoint)
+    def _begin(self, path: Path | None) -> tuple[str, dict[str, Any]]:
+        """Takes up the newest checkpoint, if there is one; what of it goes into the log."""
         if path is not None:
             self._resume(path)
-        elif self.cfg.TRAIN.CHECKPOINT_FILE_PATH:
-            allowed = self.cfg.TRAIN.CHECKPOINT_ALLOW
-            report = load_weights(
-                self.updater.model,
-                self.cfg.TRAIN.CHECKPOINT_FILE_PATH,
-                allow_missing=allowed,
-                allow_unexpected=allowed,
-            )
-            self.updater.restart_average()
-            _log.info("starting from %s", report)
         if self.world.is_main:
             write_config(self.cfg)
             write_environment(self.cfg.OUTPUT_DIR, self.world)
@@ -277,10 +266,10 @@ class Trainer:
         return checkpoints.find_newest_checkpoint(self.folder)
 
     def _resume(self, path: Path) -> None:
-        saved = checkpoints.read_training_checkpoint(path)
+        saved, shards = checkpoints.open_training_checkpoint(path)
         check_same_run(saved, path, self.cfg, self.loader.videos, self.world.size)
         self.progress = Progress.from_dict(saved["progress"])
-        self.updater.load_state_dict(saved, self.progress.step, self.progress.skipped)
+        self.updater.load_state_dict(saved, self.progress.step, self.progress.skipped, shards)
         self.sums.restore(saved["progress"]["sums"], self.world)
         self.saved_position = self._position()
         if self.world.is_main:
@@ -317,10 +306,11 @@ class Trainer:
         self._report_bad_videos()
         self.progress.skipped = int(self.updater.skipped)
         sums = self.sums.gather(self.world)
+        trained = self.updater.state_dict(self.folder, self.progress.step)
 
         def write() -> None:
             state = {
-                **self.updater.state_dict(),
+                **trained,
                 "progress": {**self.progress.to_dict(), "sums": sums},
                 "world_size": self.world.size,
                 "train_list": self.loader.videos.digest(),
@@ -331,6 +321,7 @@ class Trainer:
             self._keep_if_best(
                 checkpoints.save_checkpoint(self.folder, state, self.progress.step, keep)
             )
+            checkpoints.remove_loose_shards(self.folder)
 
         on_main(self.world, write)
         self.saved_position = self._position()

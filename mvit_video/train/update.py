@@ -12,9 +12,10 @@ moves by nothing; BatchNorm's statistics and the gradient scale, which are few n
 
 from __future__ import annotations
 
-import warnings
+import copy
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,6 @@ import torch
 import torch.nn.functional as F
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mvit_video.data.loader import TrainBatch
@@ -32,6 +32,7 @@ from mvit_video.models.blocks import compile_blocks
 from mvit_video.train.average import AveragedWeights
 from mvit_video.train.inputs import TrainInputs
 from mvit_video.train.optimizer import build_optimizer
+from mvit_video.train.parallel import ShardedState, replicate, shard, skeleton, whole, whole_state
 from mvit_video.train.probe import TrainedParts
 from mvit_video.world import World
 
@@ -56,7 +57,7 @@ class Updater:
     """The model and all that changes with it: optimiser, gradient scaler, averaged weights.
 
     Attributes:
-        model: the bare model, not wrapped.
+        model: the bare model, not wrapped; this rank's shards of it with TRAIN.FSDP.
         inputs: what makes the model's inputs of this rank's batches.
         ema: the averaged weights, None unless SOLVER.EMA_DECAY is set.
         skipped: () int64 on the device, updates left out so far: those that were not finite, and those whose gradient
@@ -80,16 +81,24 @@ class Updater:
             self.ema = AveragedWeights(
                 model, cfg.SOLVER.EMA_DECAY, cfg.SOLVER.EMA_WARMUP, world.device
             )
+        self._sharded = cfg.TRAIN.FSDP and world.size > 1
+        self._skeleton = skeleton(model) if self._sharded else None
+        if cfg.MODEL.COMPILE:
+            compile_blocks(model)
+        averaged = {} if self.ema is None else {"ema": self.ema.module}
+        modules = {"model": model, **averaged}
+        if self._sharded:
+            for module in modules.values():
+                shard(module, world)
         self.optimizer = build_optimizer(model, cfg)
+        self._shards = ShardedState(modules, self.optimizer, world) if cfg.TRAIN.FSDP else None
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self._precision == "float16")
         self.scaler.scale(torch.zeros((), device=world.device))  # its tensors exist from here on
         self.skipped = torch.zeros((), dtype=torch.int64, device=world.device)
         # Unless such updates are to be passed over, nothing follows one until the host has heard of it.
         self._halts = cfg.TRAIN.NONFINITE != "skip"
         self._halted = torch.zeros((), dtype=torch.bool, device=world.device)
-        if cfg.MODEL.COMPILE:
-            compile_blocks(model)
-        self._replica = _replicate(model, world)
+        self._replica = model if self._sharded else replicate(model, world)
 
     def update(self, parts: Sequence[TrainBatch], step: int, learning_rate: float) -> Outcome:
         """Changes the weights once.
@@ -105,7 +114,8 @@ class Updater:
         before = [tensor.clone() for tensor in volatile]
         losses = []
         for number, part in enumerate(parts):
-            # Gradients meet across ranks in the backward pass of the last micro-batch only.
+            # Copies' gradients meet across ranks in the backward pass of the last micro-batch only. Shards' always do:
+            # a rank has no room for gradients of the whole model.
             alone = number < len(parts) - 1
             with self._without_sync() if alone else nullcontext():
                 losses.append(self._backward(part, step, number, len(parts)))
@@ -153,36 +163,62 @@ class Updater:
         """Scales the gradients down to SOLVER.CLIP_GRAD_L2NORM, if they are above it; returns their norm before."""
         self.scaler.unscale_(self.optimizer)
         parameters = [p for p in self.model.parameters() if p.grad is not None]
-        norm = get_total_norm([p.grad for p in parameters])
+        norm = whole(get_total_norm([p.grad for p in parameters]))
         if self._max_norm:
             clip_grads_with_norm_(parameters, self._max_norm, norm)
         return norm
 
     def _without_sync(self) -> AbstractContextManager[None]:
-        return self._replica.no_sync() if self._world.size > 1 else nullcontext()
+        is_copy = self._world.size > 1 and not self._sharded
+        return self._replica.no_sync() if is_copy else nullcontext()
 
-    def restart_average(self) -> None:
-        """The average begins anew, from weights that were loaded into the model."""
-        if self.ema is not None:
-            self.ema.module.load_state_dict(self.model.state_dict())
-            self.ema.restart(0)
+    def whole_model(self) -> nn.Module:
+        """The model to validate, test and keep: averaged where there is an average, and never in shards.
 
-    def state_dict(self) -> dict[str, Any]:
-        """The entries model, ema, optimizer and scaler of a checkpoint."""
+        To be called on every rank.
+        """
+        model = self.model if self.ema is None else self.ema.module
+        if not self._sharded:
+            return model
+        plain = copy.deepcopy(self._skeleton)
+        plain.load_state_dict(whole_state(model), assign=True)
+        return plain
+
+    def state_dict(self, folder: Path = Path(), step: int = 0) -> dict[str, Any]:
+        """The entries model, ema, optimizer and scaler of a step's checkpoint; with TRAIN.FSDP what stands for them.
+
+        To be called on every rank.
+
+        Args:
+            folder: of the checkpoints, which TRAIN.FSDP leaves the tensors in.
+        """
+        scaler = {"scaler": self.scaler.state_dict()}
+        if self._shards is not None:
+            return self._shards.save(folder, step) | scaler
         return {
             "model": self.model.state_dict(),
             "ema": None if self.ema is None else self.ema.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            **scaler,
         }
 
-    def load_state_dict(self, state: dict[str, Any], step: int, skipped: int = 0) -> None:
-        """Goes on from `state`, saved after `step` updates, of which `skipped` were left out."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+    def load_state_dict(
+        self, state: dict[str, Any], step: int, skipped: int = 0, shards: Path | None = None
+    ) -> None:
+        """Goes on from `state`, saved after `step` updates, of which `skipped` were left out.
+
+        Args:
+            shards: where its tensors lie, with TRAIN.FSDP.
+        """
+        if self._shards is not None:
+            self._shards.load(state, shards)
+        else:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.ema is not None:
+                self.ema.module.load_state_dict(state["ema"])
         self.scaler.load_state_dict(state["scaler"])
         if self.ema is not None:
-            self.ema.module.load_state_dict(state["ema"])
             self.ema.restart(step - skipped)
         self.skipped.fill_(skipped)
         self._halted.fill_(False)
@@ -192,23 +228,3 @@ def forward_seed(seed: int, step: int, part: int, rank: int) -> int:
     """Seed of the dropout in one forward pass: another one for every update, micro-batch and rank."""
     words = (seed & 0xFFFF_FFFF_FFFF_FFFF, step, part, rank)
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
-
-
-def _replicate(model: nn.Module, world: World) -> nn.Module:
-    """`model`, made to average its gradients over ranks.
-
-    DDP lays gradients out in buckets, and after the first backward pass lays them out anew in the order in
-    which they came. From three ranks on the layout decides in which order a number is summed, so a resumed run,
-    whose first update is another one, would part from the run that was not killed. With find_unused_parameters
-    DDP keeps the layout it began with.
-    """
-    if world.size == 1:
-        return model
-    # A gradient of one token may have odd strides along axes of length 1; it is copied, which costs nothing.
-    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-    return DistributedDataParallel(
-        model,
-        device_ids=[world.device] if world.device.type == "cuda" else None,
-        find_unused_parameters=True,
-        gradient_as_bucket_view=True,
-    )

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 
 from mvit_video.errors import InputError
 from mvit_video.weights.download import fetch, is_url
+from mvit_video.weights.shards import SHARDS, put_together
 
 _ZIP = b"PK\x03\x04"
 # What torch < 1.6 pickles first, a magic number.
@@ -38,12 +39,15 @@ _HARMLESS = [
 ]
 
 
-def read_file(source: str | os.PathLike[str], sha256: str = "") -> tuple[Any, dict[str, str]]:
+def read_file(
+    source: str | os.PathLike[str], sha256: str = "", together: bool = True
+) -> tuple[Any, dict[str, str]]:
     """What a weight file holds: the saved object, and safetensors' metadata ({} for torch files).
 
     Args:
         source: a path, anything iopath knows, or an http(s) URL, which is downloaded once.
         sha256: checksum of a download, where it is known.
+        together: a sharded checkpoint's tensors are read from the folder beside the file, and put together.
 
     Raises:
         InputError: there is no such file, it is no weight file, it is damaged, or it wants to run code.
@@ -61,7 +65,10 @@ def read_file(source: str | os.PathLike[str], sha256: str = "") -> tuple[Any, di
         raise InputError(f"{name} is a folder; name a weight file in it")
     if not path.is_file():
         raise InputError(f"weights {name}: there is no such file")
-    return _read(path, name)
+    saved, metadata = _read(path, name)
+    if together and isinstance(saved, dict) and SHARDS in saved:
+        return put_together(saved, path), metadata
+    return saved, metadata
 
 
 def _read(path: Path, name: str) -> tuple[Any, dict[str, str]]:

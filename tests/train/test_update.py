@@ -108,15 +108,6 @@ def test_the_average_follows_the_weights(warmup, decays):
     assert (averages(updater) - weights(updater)).abs().max() > 1e-4
 
 
-def test_the_average_begins_at_weights_that_are_loaded():
-    updater = make_updater(**{"SOLVER.EMA_DECAY": 0.9})
-    updater.model.load_state_dict(make_updater(RNG_SEED=5).model.state_dict())
-    with torch.no_grad():
-        updater.model.head.projection.bias.fill_(3.0)
-    updater.restart_average()
-    assert torch.equal(averages(updater), weights(updater))
-
-
 def poison(batch: TrainBatch) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
     """Makes inputs as `TrainInputs.prepare` does, but for NaN in the first clip of `batch`."""
 
