@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -90,6 +91,7 @@ class _Overlay:
         self._target: VideoStream | None = None
         self._durations: dict[int, int] = {}
         self._first = self._latest = None
+        self._held: VideoFrame | None = None
 
     def write(self) -> None:
         """All of it. What is damaged is left out."""
@@ -108,6 +110,7 @@ class _Overlay:
             raise VideoError(self._name, "no frame can be decoded")
         for sound in waiting:
             self._copy(sound)
+        self._encode(None)
         self._mux(self._target.encode(None))
 
     def _copy(self, packet: av.Packet) -> None:
@@ -129,8 +132,23 @@ class _Overlay:
             time = self._time(frame)
             drawn = self._drawn(frame, float((time - self._first) * self._unit))
             drawn.pts, drawn.time_base, drawn.pict_type = time, self._unit, 0
-            self._durations[time] = frame.duration
-            self._mux(self._target.encode(drawn))
+            self._encode(drawn)
+
+    def _encode(self, drawn: VideoFrame | None) -> None:
+        """Encodes the frame before this one, whose length is now known; None stands for the end of the video."""
+        if self._held is not None:
+            end = drawn.pts if drawn is not None else self._end()
+            # At least a millisecond: a muxer that counts in those takes 0 for unknown.
+            shortest = math.ceil(Fraction(1, 1000) / self._unit)
+            self._durations[self._held.pts] = max(end - self._held.pts, shortest)
+            self._mux(self._target.encode(self._held))
+        self._held = drawn
+
+    def _end(self) -> int:
+        """Where the video ends, as its header states it, else a frame behind the last one."""
+        if self._video.duration:
+            return self._first + self._video.duration
+        return self._latest + round(1 / (self._video.average_rate or 25) / self._unit)
 
     def _time(self, frame: VideoFrame) -> int:
         """When the frame is shown, in the video's unit; times that are missing or go back are put behind the last."""
@@ -170,7 +188,8 @@ class _Overlay:
         except ValueError:
             codec = sound.codec_context.name
             raise VideoError(
-                self._name, f"its {codec} sound has no place in this kind of file; name an .mkv"
+                self._name,
+                f"its {codec} sound has no place in this kind of file; name an .mkv or .mov",
             ) from None
 
     def _drawn(self, frame: VideoFrame, seconds: float) -> VideoFrame:
@@ -185,5 +204,5 @@ class _Overlay:
 
     def _mux(self, packets: Iterator[av.Packet]) -> None:
         for packet in packets:
-            packet.duration = self._durations.pop(packet.pts, 0) or packet.duration
+            packet.duration = self._durations.pop(packet.pts)
             self._out.mux(packet)
