@@ -88,12 +88,32 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(lines, 1):
             try:
                 record = json.loads(line)
-                record["video"], record["index"]
+                record["video"]
             except (ValueError, TypeError, KeyError):
                 raise InputError(
                     f"{path}:{number} is no result of tools/predict.py; name another file"
                 ) from None
             yield record
+
+
+def put_in_order(path: Path, digests: np.ndarray) -> None:
+    """Sorts a results file by the places of its inputs in `digests`; those of other inputs come last.
+
+    It is in order but for inputs that were added, or tried again, after a run.
+    """
+    found = np.array([digest(record["video"]) for record in records(path)], dtype=np.uint64)
+    order = np.argsort(digests)
+    nearest = order[np.searchsorted(digests, found, sorter=order) % len(digests)]
+    place = np.where(digests[nearest] == found, nearest, len(digests))
+    if (np.diff(place) >= 0).all():
+        return
+    with open(path, "rb") as lines:
+        lengths = np.array([len(line) for line in lines])
+        begins = np.cumsum(lengths) - lengths
+        with atomic_file(path) as file:
+            for i in np.argsort(place, kind="stable"):
+                lines.seek(begins[i])
+                file.write(lines.read(lengths[i]))
 
 
 def settings_file(path: Path) -> Path:

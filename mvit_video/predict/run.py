@@ -18,7 +18,7 @@ from mvit_video.data.workers import default_num_workers, item_loader, worker_set
 from mvit_video.errors import InputError, VideoError
 from mvit_video.files import atomic_file
 from mvit_video.predict.inputs import Inputs
-from mvit_video.predict.journal import Journal
+from mvit_video.predict.journal import Journal, put_in_order
 from mvit_video.predict.overlay import labels_of, write_overlay
 from mvit_video.predict.recognizer import Recognizer, Views
 from mvit_video.predict.request import Outcome, Request
@@ -51,6 +51,8 @@ def predict_inputs(request: Request, recognizer: Recognizer, stop: Stop | None =
         return _run(request, recognizer, inputs, positions, None, stop)
     with Journal(request.results, _settings(request, recognizer)) as journal:
         outcome = _run(request, recognizer, inputs, positions, journal, stop)
+    if not outcome.stopped:
+        put_in_order(request.results, inputs.digests)
     if request.csv and not outcome.stopped:
         write_csv(request.results, Path(request.csv), request.timeline is not None)
     return outcome
@@ -98,8 +100,7 @@ def _run(
     num_done = len(positions) - len(todo)
     results = _results(request, recognizer, inputs, todo)
     shown = progress(results, len(todo), "predict", shown=journal is not None and len(todo) > 1)
-    for position, result in shown:
-        name = inputs.name(position)
+    for name, result in shown:
         if isinstance(result, (Prediction, Timeline)):
             try:
                 _write_files(request, recognizer, name, result, single=len(inputs) == 1)
@@ -108,7 +109,7 @@ def _run(
         record = _record(name, result)
         failed.note(record)
         if journal is not None:
-            journal.add({"index": position, **record})
+            journal.add(record)
         else:
             print(_told(name, result), flush=True)
         num_done += 1
@@ -147,11 +148,11 @@ class _Failures:
 
 def _results(
     request: Request, recognizer: Recognizer, inputs: Inputs, todo: np.ndarray
-) -> Iterator[tuple[int, Prediction | Timeline | VideoError]]:
-    """(position, result) in order; a VideoError for an input that failed."""
+) -> Iterator[tuple[str, Prediction | Timeline | VideoError]]:
+    """(input, result) in order; a VideoError for an input that failed."""
     if request.timeline is not None:
-        for position in todo.tolist():
-            yield position, _timeline(request, recognizer, inputs.name(position), len(todo) == 1)
+        for name in map(inputs.name, todo.tolist()):
+            yield name, _timeline(request, recognizer, name, len(todo) == 1)
         return
     num_workers = request.num_workers
     if num_workers is None:
@@ -160,11 +161,11 @@ def _results(
     pin = recognizer.device.type == "cuda"
     loader = item_loader(read, todo, **worker_settings(num_workers, pin_memory=pin))
     try:
-        for position, views in zip(todo.tolist(), loader, strict=True):
+        for name, views in zip(map(inputs.name, todo.tolist()), loader, strict=True):
             if isinstance(views, VideoViews):
-                yield position, recognizer.predict(views, request.topk, inputs.name(position))
+                yield name, recognizer.predict(views, request.topk, name)
             else:
-                yield position, views
+                yield name, views
     finally:
         loader.close()
 

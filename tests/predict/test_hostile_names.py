@@ -35,11 +35,11 @@ def journal(tmp_path):
     """A results file of videos and classes with such names."""
     path = tmp_path / "results.jsonl"
     with Journal(path, {}) as results:
-        for index, name in enumerate(HOSTILE):
+        for name in HOSTILE:
             top = [{"label": 0, "name": name, "score": 0.5}]
             video = name.replace("\ud800", "")
-            results.add({"index": index, "video": video, "top": top})
-            results.add({"index": index, "video": f"{video}.bad", "error": name})
+            results.add({"video": video, "top": top})
+            results.add({"video": f"{video}.bad", "error": name})
     return path
 
 

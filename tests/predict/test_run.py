@@ -44,7 +44,6 @@ def test_results_stand_in_input_order_and_bad_inputs_are_named(
     outcome = predict_inputs(request, recognizer)
     assert outcome == Outcome(11, 11, 2, False)
     found = read(tmp_path / "out.jsonl")
-    assert [record["index"] for record in found] == list(range(11))
     assert [record["video"] for record in found] == sorted(map(str, folder.iterdir()))
     assert [record["video"] for record in found if "error" in record] == [
         str(folder / "4.5.mp4"),
@@ -87,7 +86,7 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(recognizer, 
     done_before = out.read_bytes().count(b"\n")
     assert done_before < 150
     with open(out, "ab") as file:
-        file.write(b'{"index": 77, "vid')  # what a kill in the middle of a line leaves
+        file.write(b'{"video": "/vid')  # what a kill in the middle of a line leaves
     whole = Request((str(videos),), json=str(tmp_path / "whole.jsonl"))
     predict_inputs(whole, recognizer)
     again = predict_inputs(Request((str(videos),), json=str(out)), recognizer)
@@ -104,8 +103,26 @@ def test_a_run_that_is_told_to_stop_goes_on_later(recognizer, folder, tmp_path):
     assert [outcome.num_done for outcome in outcomes] == list(range(1, 12))
     assert [outcome.stopped for outcome in outcomes] == [True] * 10 + [False]
     assert outcomes[-1].num_failed == 2
-    assert [record["index"] for record in read(tmp_path / "out.jsonl")] == list(range(11))
+    assert [record["video"] for record in read(tmp_path / "out.jsonl")] == sorted(
+        map(str, folder.iterdir())
+    )
     assert (tmp_path / "t.csv").read_text().count("\n") == 1 + 9 * 3 + 2
+
+
+def test_inputs_that_are_added_or_tried_again_take_their_place(recognizer, folder, tmp_path):
+    out = tmp_path / "out.jsonl"
+    request = Request((str(folder),), json=str(out))
+    predict_inputs(request, recognizer)
+    lines = out.read_bytes().splitlines(keepends=True)
+    os.link(folder / "1.mp4", folder / "0.5.mp4")
+    (folder / "4.6.mp4").unlink()
+    os.link(folder / "2.mp4", folder / "4.6.mp4")
+    out.write_bytes(b"".join(line for line in lines if b"4.6.mp4" not in line))
+    assert predict_inputs(request, recognizer) == Outcome(12, 12, 1, False)
+    assert [record["video"] for record in read(out)] == sorted(map(str, folder.iterdir()))
+    assert set(lines) - set(out.read_bytes().splitlines(keepends=True)) == {
+        line for line in lines if b"4.6.mp4" in line
+    }
 
 
 def test_results_of_another_way_of_looking_are_not_mixed(recognizer, folder, tmp_path):
