@@ -14,10 +14,10 @@ import signal
 import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import submitit
+from fvcore.common.config import CfgNode
 
 from mvit_video.config.loading import parse_config
 from mvit_video.errors import InputError
@@ -38,12 +38,10 @@ class Job(ABC):
     """A run that a scheduler starts, perhaps more than once.
 
     Attributes:
-        config: the resolved config as YAML.
-        folder: working directory; relative paths in the config start there.
+        folder: working directory; relative paths start there.
         gpus: of its node, that the job was submitted for.
     """
 
-    config: str
     folder: str
     gpus: int
 
@@ -81,9 +79,11 @@ class RunJob(Job):
     """Trains and tests, as `tools/run_net.py` does, in all tasks of the job together.
 
     Attributes:
+        config: the resolved config as YAML.
         processes: tasks that the job was submitted with.
     """
 
+    config: str
     processes: int
 
     def work(self, stop: StopFlag) -> int:
@@ -93,10 +93,7 @@ class RunJob(Job):
                 f"this job was submitted with {self.processes} tasks and has {place.size} ranks: it must be started by "
                 "srun, one process per task"
             )
-        return run(self._config(), stop)
-
-    def _config(self) -> Any:
-        return parse_config(self.config, "the job's config")
+        return run(_parsed(self.config), stop)
 
 
 @dataclass(frozen=True)
@@ -106,18 +103,19 @@ class LocalRunJob(RunJob):
     def work(self, stop: StopFlag) -> int:
         if submitit.JobEnvironment().cluster == "local":
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # as its shell does (batch.submit_local)
-        return run(self._config(), stop)
+        return run(_parsed(self.config), stop)
 
 
 @dataclass(frozen=True)
 class ShardJob(Job):
     """Tests one part of the list, in one process."""
 
+    config: str
     shard: int
     num_shards: int
 
     def work(self, stop: StopFlag) -> int:
-        cfg = parse_config(self.config, "the job's config")
+        cfg = _parsed(self.config)
         log_to_stderr(0)
         with joined(cfg, Place()) as world:
             model, preprocessing = model_to_test(cfg, world, None)
@@ -134,16 +132,21 @@ class ShardJob(Job):
 class MergeJob(Job):
     """Merges the parts of a test and computes its metrics."""
 
+    config: str
     num_shards: int
 
     def work(self, stop: StopFlag) -> int:
         try:
-            metrics = merge_parts(parse_config(self.config, "the job's config"), self.num_shards)
+            metrics = merge_parts(_parsed(self.config), self.num_shards)
         except InputError as error:
             raise InputError(
                 f"{error}. Run what is missing again: the same command with --only-shards NUMBER ..."
             ) from error
         return 1 if metrics["undecodable"] else DONE
+
+
+def _parsed(config: str) -> CfgNode:
+    return parse_config(config, "the job's config")
 
 
 def _tell_start() -> None:
@@ -181,6 +184,7 @@ def _end_for_good(code: int, message: str) -> SystemExit:
     print(message, file=sys.stderr, flush=True)
     rank = submitit.JobEnvironment().global_rank
     if verdict := os.environ.get(VERDICT):
-        with contextlib.suppress(OSError):  # a full disk may be why it ends
-            Path(verdict).write_text(f"{code}\nrank {rank}: {message}\n")
+        # The first word stands: the others are told to end because of it. And a full disk may be why it ends.
+        with contextlib.suppress(OSError), open(verdict, "x") as file:
+            file.write(f"{code}\nrank {rank}: {message}\n")
     return SystemExit(code)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from mvit_video.errors import InputError
 from mvit_video.launch.job import Job
+from mvit_video.launch.phases import STOPPED
 from mvit_video.launch.stop import StopFlag
 
 
 @dataclass(frozen=True)
 class WrongOnOneRank(Job):
-    """Like a list that one node does not see: the other ranks wait for this one."""
+    """Like a list that one node does not see: the other ranks are at work, and save when they are ended."""
 
     rank: int
 
@@ -21,5 +22,6 @@ class WrongOnOneRank(Job):
         if int(os.environ["SLURM_PROCID"]) == self.rank:
             time.sleep(2)
             raise InputError("there is no list here")
-        time.sleep(600)
-        return 0
+        while not stop.requested:
+            time.sleep(0.1)
+        return STOPPED

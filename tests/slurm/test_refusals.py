@@ -17,7 +17,7 @@ WRONG_INPUT = 2
 def test_wrong_input_on_one_rank_is_never_requeued(cluster, tmp_path, rank):
     (tmp_path / "code").symlink_to(REPOSITORY)
     request = Request(name="wrong", nodes=2, tasks_per_node=2, timeout=5, max_failures=3)
-    job = WrongOnOneRank(config="", folder=str(tmp_path), gpus=0, rank=rank)
+    job = WrongOnOneRank(folder=str(tmp_path), gpus=0, rank=rank)
     (submitted,) = submit_slurm(request, str(tmp_path / "jobs" / "%j"), tmp_path, "", [job])
     cluster.jobs.append(submitted.job_id)
     assert cluster.wait(submitted.job_id) == "FAILED"
