@@ -6,6 +6,7 @@ Loader workers are alive in all of them: Slurm signals every process of a step.
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from pathlib import Path
@@ -30,15 +31,22 @@ def test_stopped_at_three_moments_it_comes_back_each_time(cluster, training, und
     # With a limit of 5 minutes submitit takes each signal for a time-out, and counts them.
     told = cluster.submit(*training("run"), *TWO_BY_TWO, "--train", "--timeout=5")
     (job,), run = told.jobs, tmp_path / "run"
+
+    def everybody() -> None:
+        call("scancel", "--signal=USR2", job)  # as Slurm does before the limit
+
+    def one_rank() -> None:
+        os.kill(task_of(job, 3), signal.SIGUSR2)
+
     moments = (
-        lambda: between_epochs(run),
-        lambda: within_an_epoch(run),
-        lambda: validating(run, logs(run / "jobs", job)),
+        (lambda: between_epochs(run), everybody),
+        (lambda: within_an_epoch(run), one_rank),
+        (lambda: validating(run, logs(run / "jobs", job)), everybody),
     )
-    for number, moment in enumerate(moments, 1):
+    for number, (moment, tell) in enumerate(moments, 1):
         wait_for_start(cluster, run, number, steps=1)
         with held(task_of(job, 0), moment):
-            call("scancel", "--signal=USR2", job)  # as Slurm does before the limit
+            tell()
         stopped = lambda n=number: len(log_lines(run, "stop")) == n  # noqa: E731
         cluster.wait_until(stopped, f"stop {number}")
     assert cluster.wait(job) == "COMPLETED", logs(run / "jobs", job)
