@@ -71,7 +71,7 @@ def _version(package: str) -> str:
 
 def _own_version() -> str:
     """The version, with the commit where this is a checkout."""
-    version = _version("mvit-video") or "not installed"
+    version = _version("mvit-video") or "not installed as a package"
     if not (_REPOSITORY / ".git").exists():
         return version
     command = ["git", "-C", str(_REPOSITORY), "describe", "--always", "--dirty", "--exclude=*"]

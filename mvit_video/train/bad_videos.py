@@ -18,8 +18,8 @@ from mvit_video.data.dataset import UndecodableVideo
 from mvit_video.data.lists import ListFile
 from mvit_video.errors import InputError
 from mvit_video.files import atomic_file
+from mvit_video.run_folder import BAD_VIDEOS_FILE
 
-FILE = "bad_videos.jsonl"
 _NAMED = 3  # videos in the message of a stop
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class BadVideos:
     def __init__(
         self, output_dir: str, videos: ListFile, epoch_samples: int, max_fraction: float
     ) -> None:
-        self._path = Path(output_dir) / FILE
+        self._path = Path(output_dir) / BAD_VIDEOS_FILE
         self._videos, self._epoch_samples, self._max_fraction = videos, epoch_samples, max_fraction
         self._met: set[int] = set()
         self._unreported: list[dict[str, Any]] = []

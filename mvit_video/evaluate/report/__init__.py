@@ -14,6 +14,7 @@ from mvit_video.errors import InputError
 from mvit_video.evaluate.predictions import load
 from mvit_video.evaluate.report.contents import (
     changed_keys,
+    read_bad_videos,
     read_config,
     read_environments,
     test_contents,
@@ -58,6 +59,7 @@ def write_report(output_dir: str | os.PathLike[str], cfg: CfgNode | None = None)
         "config": cfg or stored,
         "config_text": cfg.dump() if cfg is not None else text,
         "changed": changed_keys(cfg or stored),
+        "bad_videos": read_bad_videos(folder),
         "environments": read_environments(folder),
     }
     if has_test:

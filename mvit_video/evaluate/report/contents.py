@@ -21,10 +21,17 @@ from mvit_video.evaluate.report import findings
 from mvit_video.evaluate.report.chart import NO_COLOUR, Chart, Point, Series, draw
 from mvit_video.evaluate.report.findings import ScoredVideo, wilson_interval
 from mvit_video.evaluate.report.render import shown
+from mvit_video.evaluate.report.run_log import read_json_lines
 from mvit_video.evaluate.report.thumbnails import film_strip
-from mvit_video.run_folder import CONFIG_FILE, ENVIRONMENT_FILE, METRICS_FILE, TEST_FOLDER
+from mvit_video.run_folder import (
+    BAD_VIDEOS_FILE,
+    CONFIG_FILE,
+    ENVIRONMENT_FILE,
+    METRICS_FILE,
+    TEST_FOLDER,
+)
 
-PAIRS, VIDEOS, UNDECODABLE = 15, 6, 200  # how many are shown
+PAIRS, VIDEOS = 15, 6  # how many are shown
 _MOST_CLASSES_IN_MATRIX = 2000
 _DIAGONAL = (Point(0, 0, 0, 0), Point(100, 100, 100, 100))
 _log = logging.getLogger(__name__)
@@ -64,7 +71,6 @@ def test_contents(predictions: Predictions, ensemble: str, cfg: CfgNode | None) 
         "worst": worst,
         "pictures": pictures,
         "no_pictures": no_pictures,
-        "undecodable": metrics["undecodable"][:UNDECODABLE],
     }
 
 
@@ -134,6 +140,14 @@ def read_environments(output_dir: Path) -> list[tuple[str, dict[str, str]]]:
     return [(phase, values) for phase, values in found.items() if values]
 
 
+def read_bad_videos(output_dir: Path) -> list[dict[str, str]]:
+    """The training videos that could not be decoded: path and reason."""
+    path = output_dir / BAD_VIDEOS_FILE
+    lines = read_json_lines(path) if path.is_file() else []
+    keys = {"video_id": "path", "reason": "reason"}
+    return [{name: str(line.get(key, "")) for name, key in keys.items()} for line in lines]
+
+
 def tested_ensemble(output_dir: Path, cfg: CfgNode | None) -> str:
     """How the test combined views: as its metrics say, else its config."""
     stored = _read_json(output_dir / TEST_FOLDER / METRICS_FILE).get("ensemble")
@@ -146,7 +160,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     """An object; {} for a file that is not there, or something else."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,10 @@ class LoggedRun:
         """The newest value of a key."""
         points = self.points(kind, key)
         return points[-1][1] if points else None
+
+    def count(self, kind: str) -> int:
+        """How many lines of this kind there are."""
+        return sum(line["kind"] == kind for line in self.lines)
 
     @property
     def epochs(self) -> float:
@@ -81,8 +86,7 @@ def read_run_log(folder: str | os.PathLike[str], name: str = "") -> LoggedRun:
         raise InputError(
             f"there is no {LOG_FILE} in {os.fspath(folder)}; give the OUTPUT_DIR of a training"
         )
-    with open(path, encoding="utf-8", errors="replace") as file:
-        lines = tuple(line for line in map(_parse, file) if line is not None)
+    lines = tuple(line for line in read_json_lines(path) if isinstance(line.get("kind"), str))
     if not lines:
         raise InputError(
             f"{path} holds no line that can be read; a run writes one JSON object a line"
@@ -90,12 +94,16 @@ def read_run_log(folder: str | os.PathLike[str], name: str = "") -> LoggedRun:
     return LoggedRun(name or os.fspath(folder), lines)
 
 
-def _parse(line: str) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except ValueError:  # cut short, or not ours
-        return None
-    return record if isinstance(record, dict) and isinstance(record.get("kind"), str) else None
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file with one a line; lines that are cut short, or something else, are passed over."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(record, dict):
+                yield record
 
 
 def _is_number(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,8 @@ def whole_run(tmp_path_factory) -> Path:
     write_log(folder)
     (folder / "config.yaml").write_text(cfg.dump())
     (folder / "environment.json").write_text(json.dumps({"torch": "2.13", "device": "CPU"}))
+    bad = {"path": "train/gone.mp4", "reason": "no such file", "epoch": 1, "index": 3}
+    (folder / "bad_videos.jsonl").write_text(json.dumps(bad) + "\n" + "[" * 100_000 + "\n")
     predictions = made_predictions(
         labels=[0, 1, 2, 0, 1, 2],
         answers=[0, 1, 0, 0, 2, 0],
@@ -82,7 +85,9 @@ def test_everything_there_is_is_shown_and_fits_the_screen(open_page, whole_run, 
     assert page.locator("article.video").count() == 5
     for strip in page.locator("article.video img").all():
         assert strip.evaluate("image => image.naturalWidth") > 100
-    assert "lost 1.mp4: no video stream" in page.locator("#undecodable").inner_text()
+    undecodable = page.locator("#undecodable").inner_text()
+    assert "lost 1.mp4: no video stream" in undecodable
+    assert "train/gone.mp4\tno such file" in undecodable
     assert "SOLVER.MAX_EPOCH" in page.locator("#settings").inner_text()
     assert wide(page) == size[0]
 
@@ -316,3 +321,26 @@ def test_curves_of_several_runs_on_one_page(open_page, tmp_path, size):
     picture = open_page(tmp_path / "curves.svg", size)
     assert picture.locator("svg svg.plot").count() == 7
     assert "var(" not in (tmp_path / "curves.svg").read_text()
+
+
+@pytest.mark.slow
+def test_a_test_of_kinetics_size_is_a_light_page_in_seconds(open_page, tmp_path):
+    rng = np.random.default_rng(0)
+    scores = rng.random((20_000, 5, 400), dtype=np.float32) ** 8
+    labels = rng.integers(0, 400, 20_000)
+    scores[np.arange(20_000), :, labels] += rng.random((20_000, 1), dtype=np.float32)
+    predictions = replace(
+        made_predictions(labels, labels, names=range(400), views=(5, 1)),
+        scores=scores / scores.sum(axis=2, keepdims=True),
+        class_names=(),
+    )
+    save(predictions, tmp_path / "test" / "predictions.npz")
+    begin = time.monotonic()
+    write_report(tmp_path)
+    assert time.monotonic() - begin < 30  # 4 s on a quiet machine
+    assert (tmp_path / "report.html").stat().st_size < 1e6
+    begin = time.monotonic()
+    page = open_page(tmp_path / "report.html", PHONE)
+    page.locator("#matrix canvas").tap()
+    assert page.locator("#tip").inner_text().startswith("class ")
+    assert time.monotonic() - begin < 15
