@@ -27,7 +27,7 @@ OpenPage = Callable[..., "Page"]
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    """The browser, started once per test process."""
+    """The browser, started once per test process; from then on asyncio.run works only in threads of their own."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:

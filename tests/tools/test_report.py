@@ -13,6 +13,14 @@ def test_a_report_of_nothing_is_one_message(run_tool, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+def test_a_place_that_cannot_be_written_is_one_message(run_tool, tmp_path):
+    write_log(tmp_path)
+    (tmp_path / "file").write_text("")
+    done = run_tool("plot_log.py", tmp_path, "--out", tmp_path / "file" / "curves")
+    assert done.returncode == WRONG_INPUT
+    assert done.stderr == f"error: {tmp_path}/file/curves.svg cannot be written: File exists\n"
+
+
 def test_curves_of_runs_become_a_picture_and_a_page(run_tool, tmp_path):
     for name in ("one", "two"):
         write_log(tmp_path / name)

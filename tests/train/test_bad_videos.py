@@ -10,7 +10,8 @@ import pytest
 from mvit_video.data.dataset import UndecodableVideo
 from mvit_video.data.lists import ListFile
 from mvit_video.errors import InputError
-from mvit_video.train.bad_videos import FILE, BadVideos
+from mvit_video.run_folder import BAD_VIDEOS_FILE
+from mvit_video.train.bad_videos import BadVideos
 from tests.run_processes import Run, log_lines
 
 VIDEOS = ListFile.build([(f"{i}.mp4", 0) for i in range(10)], "/videos", "", "train.csv")
@@ -25,7 +26,7 @@ def make(folder: Path, max_fraction: float = 0.5) -> BadVideos:
 
 
 def read(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / FILE).read_text().splitlines()]
+    return [json.loads(line) for line in (folder / BAD_VIDEOS_FILE).read_text().splitlines()]
 
 
 def test_each_video_is_listed_once_whichever_ranks_meet_it(tmp_path, caplog):
@@ -52,8 +53,8 @@ def test_the_list_outlives_a_kill_in_the_middle_of_a_line(tmp_path):
     first = make(tmp_path)
     first.add([bad(1), bad(2)], epoch=0)
     first.write([first.take()], 2)
-    content = (tmp_path / FILE).read_text()
-    (tmp_path / FILE).write_text(content[:-20])
+    content = (tmp_path / BAD_VIDEOS_FILE).read_text()
+    (tmp_path / BAD_VIDEOS_FILE).write_text(content[:-20])
     again = make(tmp_path)
     again.add([bad(1), bad(2)], epoch=1)
     again.write([again.take()], 2)
@@ -70,7 +71,7 @@ def test_more_than_the_share_stops_with_what_to_do(tmp_path):
     message = str(error.value)
     assert "3 of the 10 samples of this epoch (30.0 %)" in message
     assert "DATA.MAX_BAD_FRACTION 0.2" in message
-    assert "/videos/2.mp4: is empty" in message and str(tmp_path / FILE) in message
+    assert "/videos/2.mp4: is empty" in message and str(tmp_path / BAD_VIDEOS_FILE) in message
     assert len(read(tmp_path)) == 3
 
 
@@ -111,4 +112,4 @@ def test_too_many_stop_every_rank(words, lists):
     run = Run(words(**keys), 2)
     assert set(run.wait()) == {2}, run.told()
     assert "DATA.MAX_BAD_FRACTION 0.1 allows" in run.told()
-    assert (run.output / FILE).exists()
+    assert (run.output / BAD_VIDEOS_FILE).exists()

@@ -38,7 +38,7 @@ def write_report(output_dir: str | os.PathLike[str], cfg: CfgNode | None = None)
         Where the report lies.
 
     Raises:
-        InputError: the folder holds neither a log nor predictions, or one of them is damaged.
+        InputError: the folder holds neither a log nor predictions, one of them is damaged, or the folder is read-only.
     """
     folder = Path(output_dir)
     predictions = folder / TEST_FOLDER / PREDICTIONS_FILE
@@ -48,7 +48,7 @@ def write_report(output_dir: str | os.PathLike[str], cfg: CfgNode | None = None)
             f"{folder}: there is neither {LOG_FILE} (a training) nor {TEST_FOLDER}/{PREDICTIONS_FILE} (a test); "
             "give the OUTPUT_DIR of a run"
         )
-    stored, text = read_config(folder)
+    cfg, text = (cfg, cfg.dump()) if cfg is not None else read_config(folder)
     run = read_run_log(folder) if has_log else None
     values: dict[str, Any] = {
         "name": folder.resolve().name,
@@ -56,15 +56,15 @@ def write_report(output_dir: str | os.PathLike[str], cfg: CfgNode | None = None)
         "run": run,
         "curves": draw_curves([run]) if run else [],
         "test": None,
-        "config": cfg or stored,
-        "config_text": cfg.dump() if cfg is not None else text,
-        "changed": changed_keys(cfg or stored),
+        "config": cfg,
+        "config_text": text,
+        "changed": changed_keys(cfg),
         "bad_videos": read_bad_videos(folder),
         "environments": read_environments(folder),
     }
     if has_test:
-        ensemble = tested_ensemble(folder, cfg or stored)
-        values["test"] = test_contents(load(predictions), ensemble, cfg or stored)
+        ensemble = tested_ensemble(folder, cfg)
+        values["test"] = test_contents(load(predictions), ensemble, cfg)
     write_page(folder / REPORT_FILE, "report.html", **values)
     return folder / REPORT_FILE
 

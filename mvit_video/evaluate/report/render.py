@@ -16,16 +16,24 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from mvit_video.errors import InputError
 from mvit_video.evaluate.report import chart
 from mvit_video.evaluate.report.curves import run_colour
 from mvit_video.files import atomic_file
 
 
 def write_page(path: str | os.PathLike[str], template: str, **values: Any) -> None:
-    """Renders a template of this package to a file, in one piece."""
-    with atomic_file(path) as file:
-        # A file name that is no UTF-8 has been shown as escapes; what else there may be becomes a question mark.
-        file.write(_environment().get_template(template).render(values).encode("utf-8", "replace"))
+    """Renders a template of this package to a file, in one piece.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
+    page = _environment().get_template(template).render(values).encode()
+    try:
+        with atomic_file(path) as file:
+            file.write(page)
+    except OSError as error:
+        raise InputError(f"{os.fspath(path)} cannot be written: {error.strerror}") from error
 
 
 def shown(value: Any) -> Any:
