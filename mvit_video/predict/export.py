@@ -88,7 +88,7 @@ def export_model(
     """
     target = Path(target)
     _check_request(model, target, to, int8)
-    description = describe(model, preprocessing)
+    description = describe(model, preprocessing, int8)
     with TemporaryDirectory() as folder:
         draft = Path(folder, f"model.{to}")
         with _quiet(), torch.no_grad():
@@ -128,13 +128,14 @@ def largest_difference(run: Run, model: nn.Module, clips: Tensor) -> float:
     return ((found - wanted).abs().max() / wanted.abs().max()).item()
 
 
-def describe(model: nn.Module, preprocessing: Preprocessing) -> dict[str, Any]:
+def describe(model: nn.Module, preprocessing: Preprocessing, int8: bool = False) -> dict[str, Any]:
     """What a user of the file must know, as plain values: its input, its output, and the way from a video to a clip."""
     clip = [3, preprocessing.num_frames, preprocessing.crop_size, preprocessing.crop_size]
     values = preprocessing.to_dict()
     names = values.pop("class_names")
     return {
         "model": type(model).__name__,
+        "linear_layers": "int8" if int8 else "float32",
         "input": {"name": "clip", "type": "float32", "shape": ["batch", *clip]},
         "output": {"name": "logits", "type": "float32", "shape": ["batch", model.spec.num_classes]},
         "steps": _steps(preprocessing),

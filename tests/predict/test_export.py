@@ -154,6 +154,7 @@ def test_int8_is_smaller_and_close(tmp_path):
     assert done.difference <= TOLERANCE < done.int8_difference < 0.05
     metadata, logits = run_alone(done.path, clips, tmp_path)
     assert json.loads(metadata["class_names"]) == list(fed.class_names)
+    assert json.loads(metadata["linear_layers"]) == "int8"
     with torch.no_grad():
         wanted = model(clips).numpy()
     assert np.abs(logits[3] - wanted).max() < 0.05 * np.abs(wanted).max()

@@ -104,7 +104,9 @@ def _check(model: nn.Module, method: str, label: int | None, level: int | None) 
             f"its methods are {', '.join(dict.fromkeys((default_method(model), 'cam')))}"
         )
     if method != "cam" and (label is not None or level is not None):
-        raise InputError(f"a class and a level are for cam; {method} explains the model's answer")
+        raise InputError(
+            f"a class and a level are for cam, and the method is {method}; take cam, or leave them out"
+        )
     classes = model.spec.num_classes
     if label is not None and not 0 <= label < classes:
         raise InputError(f"class {label}: the model tells classes 0 ... {classes - 1} apart")
