@@ -65,8 +65,11 @@ def weights(updater: Updater) -> torch.Tensor:
 
 @pytest.mark.parametrize("method", ["adamw", "sgd"])
 @pytest.mark.parametrize("parts", [2, 4])
-def test_micro_batches_give_the_update_of_the_whole_batch(method, parts):
+@pytest.mark.parametrize("mixing", ["batch", "elem"])
+def test_micro_batches_give_the_update_of_the_whole_batch(method, parts, mixing):
     changes = {
+        "MIXUP.ENABLE": True,
+        "MIXUP.MODE": mixing,
         "SOLVER.OPTIMIZING_METHOD": method,
         "SOLVER.CLIP_GRAD_L2NORM": 0.5,
         "MIXUP.LABEL_SMOOTH_VALUE": 0.1,
