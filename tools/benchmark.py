@@ -1,15 +1,19 @@
-"""Measures speed and memory, in alternation with what one would use instead, so that ratios hold on a busy machine.
+r"""Measures speed and memory, in alternation with what one would use instead, so that ratios hold on a busy machine.
 
     python tools/benchmark.py model --cfg configs/K400/MVIT_B_16x4.yaml --against pytorchvideo NUM_THREADS 2
     python tools/benchmark.py model --cfg configs/K400/MPVIT_S_16x4.yaml --against image --training NUM_THREADS 2
     python tools/benchmark.py depthwise --cfg configs/K400/MPVIT_S_16x4.yaml --against conv3d --training
     python tools/benchmark.py pooling --cfg configs/K400/MVITv2_S_16x4.yaml --against materialised NUM_THREADS 2
     python tools/benchmark.py attention --cfg configs/K400/MVITv2_S_16x4.yaml --against masked --training
+    python tools/benchmark.py augmentation --cfg configs/K400/MVITv2_S_16x4.yaml --against pillow NUM_THREADS 1
     python tools/benchmark.py train --cfg configs/demo/MVIT_XS_8x4.yaml --processes 1 2 4
     python tools/benchmark.py test --cfg configs/demo/MVIT_XS_8x4.yaml
-    python tools/benchmark.py loader --cfg configs/K400/MVIT_B_16x4.yaml --against pyav DATA.PATH_TO_DATA_DIR lists
+    python tools/benchmark.py loader --cfg configs/K400/MVIT_B_16x4.yaml --against decord --videos clips --opts \
+        DATA.READER auto
+    python tools/benchmark.py loader --cfg configs/K400/MVIT_B_16x4.yaml --against per_view --videos clips --views
 
-Comparisons with `pytorchvideo` and `materialised` need a checkout: they are built from tests/reference.
+Comparisons with `pytorchvideo`, `encoded_video`, `materialised` and `pillow` need a checkout: they are built from
+tests/reference.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mvit_video.benchmark import depthwise, hot_spots, loader, model, runs
+from mvit_video.benchmark import augmentation, depthwise, hot_spots, loader, model, runs
 from mvit_video.benchmark.report import as_text
 from mvit_video.files import atomic_file
 from mvit_video.launch.cli import (
@@ -41,12 +45,14 @@ class Subject(NamedTuple):
 
 
 PASS = ("rounds", "batch", "training")
+LOADER = ("rounds", "batches", "videos", "views")
 SUBJECTS = {
     "model": Subject(model.benchmark_model, model.AGAINST, PASS),
     "attention": Subject(hot_spots.benchmark_attention, hot_spots.ATTENTION_AGAINST, PASS),
     "pooling": Subject(hot_spots.benchmark_pooling, hot_spots.POOLING_AGAINST, PASS),
     "depthwise": Subject(depthwise.benchmark_depthwise, depthwise.AGAINST, PASS),
-    "loader": Subject(loader.benchmark_loader, loader.AGAINST, ("rounds", "batches")),
+    "loader": Subject(loader.benchmark_loader, loader.AGAINST, LOADER),
+    "augmentation": Subject(augmentation.benchmark_augmentation, augmentation.AGAINST, ("rounds",)),
     "train": Subject(runs.benchmark_training, (), ("rounds", "updates", "processes")),
     "test": Subject(runs.benchmark_test),
 }
@@ -55,6 +61,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "batch": {"type": positive_int, "default": 1, "help": "clips per pass"},
     "training": {"action": "store_true", "help": "forward and backward"},
     "batches": {"type": positive_int, "default": 8, "help": "updates per round"},
+    "videos": {"nargs": "+", "default": [], "help": "files and folders, instead of the list"},
+    "views": {"action": "store_true", "help": "test videos with all views, not training clips"},
     "updates": {"type": positive_int, "default": 20, "help": "updates per round"},
     "processes": {
         "type": positive_int,

@@ -79,8 +79,12 @@ class TrainLoader(Loader):
         return batch
 
 
-def train_loader(cfg: CfgNode, world: World) -> TrainLoader:
-    """The training clips of this rank. Raises InputError for a list or a batch size that cannot work."""
+def train_loader(cfg: CfgNode, world: World, reader: Reader | None = None) -> TrainLoader:
+    """The training clips of this rank, read by DATA.READER or by the reader given.
+
+    Raises:
+        InputError: a list or a batch size that cannot work.
+    """
     data = cfg.DATA
     videos = load_list(cfg, "train")
     order = EpochBatches(
@@ -96,7 +100,7 @@ def train_loader(cfg: CfgNode, world: World) -> TrainLoader:
     )
     preprocessing = Preprocessing.from_config(cfg)
     settings = settings_from_config(cfg, world)
-    reader, watch = _watched_reader(cfg, settings["num_workers"])
+    reader, watch = _watched(reader or make_reader(cfg.DATA.READER), cfg, settings["num_workers"])
     clips = TrainClips(
         videos,
         preprocessing,
@@ -117,6 +121,7 @@ def video_loader(
     world: World,
     preprocessing: Preprocessing | None = None,
     skip: int = 0,
+    reader: Reader | None = None,
 ) -> Loader:
     """This rank's share of the validation or test videos, one VideoViews or UndecodableVideo at a time, in list order.
 
@@ -127,10 +132,11 @@ def video_loader(
     Args:
         preprocessing: the checkpoint's, where there is one; the config's otherwise.
         skip: videos of the share that are left out at its beginning.
+        reader: None for DATA.READER.
     """
     test = split == "test"
     settings = settings_from_config(cfg, world)
-    reader, watch = _watched_reader(cfg, settings["num_workers"])
+    reader, watch = _watched(reader or make_reader(cfg.DATA.READER), cfg, settings["num_workers"])
     videos = TestVideos(
         load_list(cfg, split),
         preprocessing or Preprocessing.from_config(cfg),
@@ -144,9 +150,9 @@ def video_loader(
     return item_loader(videos, share, **settings)
 
 
-def _watched_reader(cfg: CfgNode, num_workers: int) -> tuple[Reader, Watch]:
+def _watched(reader: Reader, cfg: CfgNode, num_workers: int) -> tuple[Reader, Watch]:
     """The reader of a loader, and what bounds the time of a decode."""
-    reader, timeout = make_reader(cfg.DATA.READER), cfg.DATA.DECODE_TIMEOUT
+    timeout = cfg.DATA.DECODE_TIMEOUT
     if timeout and not num_workers:
         reader = TimedReader(reader, timeout)
     return reader, Watch(num_workers, timeout)

@@ -59,6 +59,31 @@ def test_the_loader_against_another_reader(run_tool, tiny_config):
     assert "pyav takes" in done.stdout
 
 
+def test_the_loader_on_a_folder_against_other_ways_to_the_same(run_tool, tiny_config):
+    videos = ("--videos", tiny_config.parent, "--rounds", 1)
+    done = run_tool(
+        "benchmark.py", "loader", "--cfg", tiny_config, *videos, "--against", "bare",
+        "--against", "copies", "--against", "encoded_video", "--batches", 1,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for name in ("bare", "copies", "encoded_video"):
+        assert f"{name} takes" in done.stdout
+    done = run_tool(
+        "benchmark.py", "loader", "--cfg", tiny_config, *videos, "--views", "--against", "per_view"
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"clips per round {23 * 3}, rounds 1" in done.stdout and "per_view takes" in done.stdout
+
+
+def test_augmentation_against_pillow(run_tool, tiny_config):
+    done = run_tool(
+        "benchmark.py", "augmentation", "--cfg", tiny_config, "--against", "pillow",
+        "--rounds", 1, "AUG.ENABLE", True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "pillow takes" in done.stdout
+
+
 def test_what_cannot_be_compared_is_refused(run_tool, tiny_config):
     done = run_tool(
         "benchmark.py", "model", "--cfg", tiny_config, "--against", "pytorchvideo",
