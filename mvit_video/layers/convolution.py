@@ -189,7 +189,7 @@ class FrameNorm(nn.Module):
 
     def forward(self, cube: Tensor) -> Tensor:
         shape = cube.shape[2:] if self.scope == "frame" else cube.shape[1:]
-        return F.layer_norm(cube, shape) * self.weight + self.bias
+        return torch.addcmul(self.bias, F.layer_norm(cube, shape), self.weight)
 
 
 def average_pool(cube: Tensor, steps: int, side: int, ceil_mode: bool = False) -> Tensor:

@@ -259,10 +259,12 @@ PRESETS = with_image_models(
 ) | {
     # For demos and tests.
     "CLOFORMER_TINY": CloFormerSpec(
-        widths=(16, 32, 48, 64),
-        heads=((1, 1), (1, 1), (2, 1), (2, 2)),
-        depths=(1, 1, 2, 1),
-        kernels=(3, 3, 5, 5),
+        widths=(48, 64, 96, 128),
+        heads=((2, 1), (2, 2), (2, 2), (2, 2)),
+        depths=(2, 2, 1, 1),
+        kernels=(3, 3, 3, 3),
+        mlp_ratio=2,
+        mlp_kernel=3,
     ),
 }
 

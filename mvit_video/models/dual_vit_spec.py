@@ -75,10 +75,10 @@ PRESETS = with_image_models(
 ) | {
     # For demos and tests.
     "DUALVIT_TINY": DualViTSpec(
-        stem_width=16,
-        widths=(16, 32, 48, 64),
-        depths=(1, 1, 2, 1),
-        heads=(1, 2, 3, 4),
+        stem_width=32,
+        widths=(32, 64, 96, 128),
+        depths=(2, 2, 2, 1),
+        heads=(1, 2, 4, 4),
         mlp_ratios=(4, 4, 4, 3),
         layer_scale=1.0,
     ),

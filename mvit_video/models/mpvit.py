@@ -311,9 +311,9 @@ PRESETS = with_image_models(
 ) | {
     # For demos and tests.
     "MPVIT_TINY": MPViTSpec(
-        widths=(32, 48, 64, 96),
-        depths=(1, 1, 2, 1),
-        paths=(1, 2, 2, 2),
+        widths=(64, 64, 96, 128),
+        depths=(2, 2, 1, 1),
+        paths=(1, 2, 2, 1),
         windows=((3, 2), (5, 2)),
         mlp_ratio=2,
     ),

@@ -34,10 +34,11 @@ def test_a_model_with_plain_convolutions_gives_the_same_logits(name):
 
 def test_layers_are_counted_as_often_as_they_run():
     """MPViT's paths share one position encoding over their layers."""
-    layers = depthwise_layers(load_config("configs/demo/MPVIT_TINY_8x4.yaml"), batch=2)
+    config = "configs/demo/MPVIT_TINY_8x4.yaml"
+    layers = depthwise_layers(load_config(config, ["MPVIT.RELATIVE_TIME", "True"]), batch=2)
     spec = build_model("MPVIT_TINY").spec
     embeddings, branches = sum(spec.paths), len(spec.paths)
     positions = sum(depth * paths for depth, paths in zip(spec.depths, spec.paths, strict=True))
-    relative = len(spec.windows) * positions  # the demo's reads along time
+    relative = len(spec.windows) * positions
     assert sum(layers.values()) == embeddings + branches + positions + relative
     assert all(shape[:2] == (2, 4) for *_, shape in layers)

@@ -104,10 +104,10 @@ def test_rest_windows_average_the_tokens_there_are():
 
 def test_a_stage_ends_in_a_block_that_halves_and_widens():
     spec = spec_of("CLOFORMER_TINY", image=True)
-    block = randomise(CloBlock(spec, stage=0, index=0, drop_path=0.0)).eval()
-    x = torch.randn(1, 1, 9, 8, 16)
+    block = randomise(CloBlock(spec, stage=0, index=1, drop_path=0.0)).eval()
+    x = torch.randn(1, 1, 9, 8, 48)
     out, mixed = block(x)
-    assert out.shape == (1, 1, 5, 4, 32)
+    assert out.shape == (1, 1, 5, 4, 64)
     torch.testing.assert_close(mixed, x + block.attn(block.norm1(x)))
     down = block.skip.down
     assert (
@@ -122,7 +122,7 @@ def test_the_feed_forward_convolves_after_the_activation():
     x = torch.randn(1, 1, 6, 6, 8)
     hidden = F.gelu(mlp.fc1(x))[:, 0].permute(0, 3, 1, 2)
     hidden = F.conv2d(
-        hidden, mlp.depthwise.weight, mlp.depthwise.bias, stride=2, padding=2, groups=32
+        hidden, mlp.depthwise.weight, mlp.depthwise.bias, stride=2, padding=1, groups=16
     )
     torch.testing.assert_close(mlp(x)[:, 0], mlp.fc2(hidden.permute(0, 2, 3, 1)))
 

@@ -85,7 +85,7 @@ def test_first_semantics_are_gated_between_what_they_read_and_the_pool():
 def test_a_dual_block_gathers_then_reads():
     spec = spec_of("DUALVIT_TINY", image=True)
     block = randomise(DualBlock(spec, stage=1, block=0, drop_path=0.0))
-    path, x, z = block.semantic_path, torch.randn(2, 1, 4, 4, 32), torch.randn(2, 5, 32)
+    path, x, z = block.semantic_path, torch.randn(2, 1, 4, 4, 64), torch.randn(2, 5, 64)
     pixels, semantics = block(x, z)
 
     normed = block.norm1(x).flatten(1, 3)
@@ -109,15 +109,15 @@ def test_a_dual_block_gathers_then_reads():
 def test_a_merge_block_weighs_its_keys_by_the_steps_they_stand_for():
     spec = spec_of("DUALVIT_TINY", image=True)
     block = randomise(MergeBlock(spec, stage=2, block=0, drop_path=0.0))
-    thw, tokens = torch.Size((4, 2, 2)), torch.randn(2, 16 + 3, 48)
+    thw, tokens = torch.Size((4, 2, 2)), torch.randn(2, 16 + 3, 96)
     bias = step_bias(tokens, (0, 16, 3), frames=4, steps=1)
     counts = torch.tensor([1.0] * 16 + [4.0] * 3)
     normed = block.norm1(tokens)
     k, v = block.attn.kv(normed).chunk(2, dim=-1)
-    read = block.attn.proj(attend(block.attn.q(normed), k, v, 3, counts.log()))
+    read = block.attn.proj(attend(block.attn.q(normed), k, v, 4, counts.log()))
     expected = tokens + block.scale1(read)
     normed = block.norm2(expected)
-    pixels = block.mlp(normed[:, :16].view(2, *thw, 48)).flatten(1, 3)
+    pixels = block.mlp(normed[:, :16].view(2, *thw, 96)).flatten(1, 3)
     semantics = block.semantic_mlp(normed[:, 16:])
     expected = expected + block.scale2(torch.cat((pixels, semantics), dim=1))
     torch.testing.assert_close(block(tokens, thw, bias), expected)

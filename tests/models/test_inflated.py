@@ -197,8 +197,8 @@ def test_a_few_training_steps_make_the_order_count(name):
     torch.manual_seed(0)
     changes = {"semantic_pool_t": 1} if VARIANTS[name] == "DualViT" else {}
     image = build_random(name, image=True)
-    model = inflate(image, build(name, stem_stride_t=1, num_frames=4, **changes)).float()
-    forwards = torch.randn(4, 3, 4, SIZE, SIZE)
+    model = inflate(image, build(name, stem_stride_t=1, num_frames=4, **changes))
+    forwards = torch.randn(4, 3, 4, SIZE, SIZE, dtype=torch.float64)
     clips = torch.cat((forwards, forwards.flip(2)))  # the classes differ in their order alone
     labels = torch.tensor([0] * 4 + [1] * 4)
 
@@ -207,7 +207,7 @@ def test_a_few_training_steps_make_the_order_count(name):
         with torch.no_grad():
             return difference(model(clips[:4]), model(clips[4:]))
 
-    before = sensitivity()
+    assert sensitivity() < EXACT
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(5):
         model.train()
@@ -215,7 +215,7 @@ def test_a_few_training_steps_make_the_order_count(name):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert before < 5e-6 and sensitivity() > 10 * before
+    assert sensitivity() > 1e4 * EXACT
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -252,7 +252,7 @@ def test_wrong_specs_say_what_is_wrong():
         ("CLOFORMER_TINY", {"stem_kernel_t": 4}, "stem_kernel_t is 4; choose one of 1, 2, 3"),
         ("MPVIT_TINY", {"temporal_padding": "reflect"}, "zero, replicate"),
         ("DUALVIT_TINY", {"depths": (1, 1)}, "depths has 2 entries for 4 stages"),
-        ("DUALVIT_TINY", {"heads": (1, 2, 3, 5)}, "width 64 does not split into 5 heads"),
+        ("DUALVIT_TINY", {"heads": (1, 2, 4, 5)}, "width 128 does not split into 5 heads"),
         ("CLOFORMER_TINY", {"norm_scope": "batch"}, "frame, clip"),
         ("MPVIT_TINY", {"num_frames": 0}, "num_frames is 0"),
     ):

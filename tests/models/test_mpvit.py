@@ -119,7 +119,7 @@ def test_layers_of_a_path_share_one_position_encoding_of_each_kind():
             block.attn.proj.bias.zero_()
             block.mlp.fc2.weight.zero_()
             block.mlp.fc2.bias.zero_()
-    x = torch.randn(1, 1, 5, 5, 32)
+    x = torch.randn(1, 1, 5, 5, 64)
     expected = x
     for _ in range(3):
         expected = expected + path.position(expected)

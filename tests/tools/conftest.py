@@ -17,14 +17,16 @@ from tests.tiny_run import TINY_RUN, write_dataset
 def run_tool() -> Callable[..., subprocess.CompletedProcess[str]]:
     """run_tool("run_net.py", word, ...) runs a tool in a process of its own, from another folder than the checkout."""
 
-    def run(tool: str, *words: object, cwd: object = "/") -> subprocess.CompletedProcess[str]:
+    def run(
+        tool: str, *words: object, cwd: object = "/", timeout: float = 300
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, str(REPOSITORY / "tools" / tool), *map(str, words)],
             cwd=cwd,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=timeout,
         )
 
     return run
