@@ -22,6 +22,7 @@ def shipped(folder: str) -> list[str]:
 
 
 EXPORT = ["onnx", "onnxscript", "onnxruntime"]
+DEMO = ["gradio>=6,<7"]
 
 setup(
     name="mvit-video",
@@ -39,6 +40,7 @@ setup(
     package_dir={"mvit_video.configs": "configs", "mvit_video.data_lists": "data_lists"},
     package_data={
         "mvit_video.evaluate.report": ["templates/*"],
+        "mvit_video.predict.page": ["templates/*"],
         "mvit_video.configs": shipped("configs"),
         "mvit_video.data_lists": shipped("data_lists"),
     },
@@ -68,8 +70,10 @@ setup(
             "tensorboard",
             "playwright",  # drives the system's Chromium; it needs none of its own
             *EXPORT,
+            *DEMO,
         ],
         "tensorboard": ["tensorboard"],
+        "demo": DEMO,  # the page of tools/demo.py
         "export": EXPORT,  # ONNX; torch's own format needs nothing more
     },
 )

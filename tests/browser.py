@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -45,11 +45,11 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(chromium: Browser) -> Iterator[OpenPage]:
-    """open_page(path or URL, size=DESKTOP, scheme="light", origin=None, problems_expected=False) -> Page.
+    """open_page(path or URL, size=DESKTOP, scheme="light", origin=None, problems_expected=False, allowed=()) -> Page.
 
     PHONE as size makes it a phone: touch, and a layout that follows the page's viewport tag. When it ends, no page
     that it opened may have logged an error or a warning, thrown an exception, opened a dialog, or asked for an address
-    that does not begin with `origin` (by default its own).
+    that does not begin with `origin` (by default its own). Console messages that are `allowed` to the letter are none.
     """
     contexts, problems = [], []
 
@@ -59,6 +59,7 @@ def open_page(chromium: Browser) -> Iterator[OpenPage]:
         scheme: str = "light",
         origin: str | None = None,
         problems_expected: bool = False,
+        allowed: Collection[str] = (),
     ) -> Page:
         context = chromium.new_context(
             viewport={"width": size[0], "height": size[1]},
@@ -70,7 +71,7 @@ def open_page(chromium: Browser) -> Iterator[OpenPage]:
         context.set_default_timeout(_TIMEOUT)
         page = context.new_page()
         url = str(where) if "://" in str(where) else Path(where).resolve().as_uri()
-        _watch(page, origin or url, [] if problems_expected else problems)
+        _watch(page, origin or url, [] if problems_expected else problems, allowed)
         page.goto(url)
         return page
 
@@ -80,11 +81,11 @@ def open_page(chromium: Browser) -> Iterator[OpenPage]:
     assert not problems
 
 
-def _watch(page: Page, origin: str, problems: list[str]) -> None:
+def _watch(page: Page, origin: str, problems: list[str], allowed: Collection[str]) -> None:
     """Notes what a page may not do."""
 
     def on_console(message) -> None:
-        if message.type in ("error", "warning"):
+        if message.type in ("error", "warning") and message.text not in allowed:
             problems.append(f"console {message.type}: {message.text}")
 
     def on_request(request) -> None:

@@ -6,6 +6,7 @@ print(recognizer("video.mp4"))
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -196,6 +197,7 @@ class Recognizer:
         *,
         enter: float = 0.5,
         leave: float = 0.3,
+        longest: float = math.inf,
         show_progress: bool = False,
     ) -> Timeline:
         """What is on when in a video of any length, which is decoded once, as a stream.
@@ -208,17 +210,22 @@ class Recognizer:
             video: a path or URL.
             window, stride: seconds.
             enter, leave: thresholds of a segment (mvit_video/predict/segments.py).
+            longest: seconds; a video that goes on beyond them, whatever its header says, is refused there.
             show_progress: on stderr.
 
         Raises:
             VideoError: not a frame of the video can be decoded.
-            InputError: a window or thresholds that cannot be.
+            InputError: a window or thresholds that cannot be; a video beyond `longest`.
         """
         with open_stream(local_path(video)) as stream:
             windows = slide(stream, self.preprocessing, window, stride)
             total = max(int(((stream.duration or 0) - window) / stride) + 1, 1)
             shown = progress(windows, total, video_name(video), "windows", show_progress)
-            found = list(self._merged(windows, shown, enter, leave))
+            found = []
+            for item in self._merged(windows, shown, enter, leave):
+                if windows.duration > longest:
+                    raise InputError(f"{video_name(video)} is longer than {longest:g} seconds")
+                found.append(item)
             scored = [item for item in found if isinstance(item, ScoredWindow)]
             return Timeline(
                 video_name(video),

@@ -30,7 +30,7 @@ def test_it_draws_a_strip(run_tool, words, tmp_path):
     done = run_tool(*words, "--out", tmp_path / "new folder" / "strip.png")
     assert done.returncode == 0, done.stderr
     assert "semantic token" in done.stdout and "\x1b" not in done.stdout
-    assert Image.open(tmp_path / "new folder" / "strip.png").width == 6 + 8 * 198
+    assert Image.open(tmp_path / "new folder" / "strip.png").width == 6 + 8 * 166
 
 
 @pytest.mark.slow

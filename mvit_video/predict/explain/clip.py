@@ -16,8 +16,8 @@ from mvit_video.data.views import cut_views
 from mvit_video.predict.reading import PartReader, Seconds, check_part, local_path
 from mvit_video.predict.recognizer import Recognizer
 
-_SHOWN_SIDE = 320  # pixels; smaller crops are shown enlarged
-_MOST_FRAMES = 300
+_SHOWN_SIDE = 224  # pixels; smaller crops are shown enlarged
+_MOST_FRAMES = 600
 
 
 @dataclass(frozen=True, eq=False)

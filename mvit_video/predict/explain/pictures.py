@@ -20,7 +20,7 @@ _COLOURS = np.array(
     [(10, 5, 30), (95, 20, 125), (205, 50, 80), (250, 145, 40), (255, 245, 180)], dtype=np.float32
 )
 _GAP, _LINE = 6, 22  # pixels between pictures, and of a line of text
-_SIDE = 192  # of a picture in a strip
+_SIDE = 160  # of a picture in a strip
 _X264 = {"preset": "veryfast", "crf": "18"}
 _PAPER, _INK, _PALE = (255, 255, 255), (25, 25, 30), (110, 110, 120)
 
@@ -51,25 +51,24 @@ def write_strip(
 def write_video(
     path: str | os.PathLike[str], clip: ShownClip, told: Explanation, name: str
 ) -> None:
-    """An H.264 MP4: the frames with their times, and beside them the same with the heat of every map."""
+    """An H.264 MP4: the frames, and beside them the same with the heat of every map."""
     panels = [clip.frames] + [overlay(clip.frames, heat_on_frames(m.heat, clip)) for m in told.maps]
+    titles = [f"{name}: {told.answer}", *(each.title for each in told.maps)]
     side = clip.frames.shape[1]
-    lefts = [_GAP + place * (side + _GAP) for place in range(len(panels))]
-    width, height = lefts[-1] + side + _GAP, 2 * _LINE + side + 2 * _GAP
+    width = _GAP + len(panels) * (side + _GAP)
+    height = _LINE + side + 2 * _GAP
     sheet = Image.new("RGB", (width + width % 2, height + height % 2), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    _write(draw, (_GAP, _GAP), f"{name}: {told.answer}", width - 2 * _GAP, _INK)
-    for left, each in zip(lefts[1:], told.maps, strict=True):
-        _write(draw, (left, _GAP + _LINE), each.title, side, _INK)
+    for place, title in enumerate(titles):
+        _write(draw, (_GAP + place * (side + _GAP), _GAP), title, side, _INK)
     rate = Fraction(clip.fps).limit_denominator(1001)
     with atomic_file(path) as file, av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=rate, options=_X264)
         stream.width, stream.height, stream.pix_fmt = *sheet.size, "yuv420p"
-        for seconds, *pictures in zip(clip.seconds, *panels, strict=True):
-            draw.rectangle((_GAP, _GAP + _LINE, _GAP + side, _GAP + 2 * _LINE - 1), _PAPER)
-            _write(draw, (_GAP, _GAP + _LINE), f"{seconds:.2f} s", side, _PALE)
-            for left, picture in zip(lefts, pictures, strict=True):
-                sheet.paste(Image.fromarray(picture), (left, _GAP + 2 * _LINE))
+        for pictures in zip(*panels, strict=True):
+            for place, picture in enumerate(pictures):
+                corner = (_GAP + place * (side + _GAP), _LINE + _GAP)
+                sheet.paste(Image.fromarray(picture), corner)
             container.mux(stream.encode(av.VideoFrame.from_image(sheet)))
         container.mux(stream.encode(None))
 

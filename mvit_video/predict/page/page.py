@@ -1,0 +1,173 @@
+"""The page, built with Gradio (the extra `demo`), and the server that shows it.
+
+It is for one's own machine: the server listens on the loopback address unless it is told otherwise, sends nothing
+anywhere, takes files up to a size and videos up to a length, and removes what was uploaded.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from mvit_video.errors import InputError, VideoError
+from mvit_video.predict.explain.clip import read_clip
+from mvit_video.predict.explain.explanation import explain
+from mvit_video.predict.explain.pictures import write_video
+from mvit_video.predict.page.chart import timeline_chart
+from mvit_video.predict.recognizer import Recognizer
+from mvit_video.predict.text import plain
+
+if TYPE_CHECKING:
+    import gradio
+
+_KEPT_SECONDS = 900  # an upload, for its player
+_MOST_WAITING = 8  # visitors; videos are looked at one after the other
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a visitor may hand in: MiB of a file, minutes of video."""
+
+    mib: int = 200
+    minutes: float = 10.0
+
+
+class Answer(NamedTuple):
+    """What the page shows of a video.
+
+    Attributes:
+        scores: the best classes and their scores.
+        timeline: HTML of the chart.
+        looks: HTML of the clip with the heat of the model's attention.
+    """
+
+    scores: dict[str, float]
+    timeline: str
+    looks: str
+
+
+def answer(recognizer: Recognizer, video: str, limits: Limits) -> Answer:
+    """Looks at a video.
+
+    Raises:
+        VideoError: it cannot be decoded.
+        InputError: it is too long.
+    """
+    timeline = recognizer.timeline(video, longest=60 * limits.minutes)  # first, as it is bounded
+    prediction = recognizer(video)
+    scores = {plain(best.name): best.score for best in prediction.top}
+    chart = timeline_chart(timeline, recognizer.class_names)
+    return Answer(scores, chart, _looks(recognizer, video))
+
+
+def _looks(recognizer: Recognizer, video: str) -> str:
+    """The middle clip with its heat, as a video inside the page: no file is left behind."""
+    clip = read_clip(recognizer, video)
+    told = explain(recognizer, clip)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "looks.mp4"
+        write_video(path, clip, told, Path(video).name)
+        data = base64.b64encode(path.read_bytes()).decode()
+    caption = html.escape(plain("; ".join(each.title for each in told.maps)))
+    return (
+        '<figure class="looks"><video controls autoplay loop muted playsinline '
+        f'src="data:video/mp4;base64,{data}"></video>'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def build_page(recognizer: Recognizer, title: str, limits: Limits) -> gradio.Blocks:
+    """The page, not yet served.
+
+    Raises:
+        InputError: Gradio is not installed.
+    """
+    gr = _gradio()
+
+    def look(video: str | None) -> tuple[dict[str, float] | None, str, str]:
+        if video is None:
+            return None, "", ""
+        try:
+            return answer(recognizer, video, limits)
+        except (VideoError, InputError) as error:
+            reason = error.reason if isinstance(error, VideoError) else str(error)
+            reason = reason.replace(
+                video, Path(video).name
+            )  # where this machine keeps it is its own affair
+            raise gr.Error(html.escape(plain(reason)), duration=None) from None
+
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(60, _KEPT_SECONDS)) as page:
+        gr.Markdown(f"# {html.escape(plain(title))}")
+        with gr.Row():
+            film = gr.Video(label="Video", sources=["upload"], elem_id="film", height=360)
+            scores = gr.Label(label="What is to be seen", num_top_classes=5, elem_id="scores")
+        gr.Markdown("## What is on when\nClick the chart to go there in the video.")
+        timeline = gr.HTML(elem_id="timeline", js_on_load=_template("seek.js"))
+        gr.Markdown("## Where the model looks")
+        looks = gr.HTML(elem_id="looks")
+        film.change(look, film, [scores, timeline, looks], api_visibility="private")
+    return page.queue(max_size=_MOST_WAITING, default_concurrency_limit=1)
+
+
+@contextmanager
+def served(
+    page: gradio.Blocks, limits: Limits, host: str = "127.0.0.1", port: int | None = None
+) -> Iterator[str]:
+    """Serves the page for the length of a `with` block; its address. What was uploaded goes when it ends.
+
+    Args:
+        host: the address to listen on; others than loopback ones let other machines in.
+        port: None for a free one from 7860 on.
+
+    Raises:
+        InputError: the port is taken, or the address is not this machine's.
+    """
+    gr = _gradio()
+    with tempfile.TemporaryDirectory(prefix="mvit_video_page_") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = page.GRADIO_CACHE = folder
+        try:
+            _, address, _ = page.launch(
+                server_name=host,
+                server_port=port,
+                share=False,
+                prevent_thread_lock=True,
+                quiet=True,
+                ssr_mode=False,
+                max_file_size=f"{limits.mib}mb",
+                footer_links=[],
+                css=_template("page.css"),
+                # The machine's own fonts: the theme's would come from elsewhere.
+                theme=gr.themes.Default(
+                    font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+                ),
+            )
+        except OSError as error:
+            raise InputError(f"cannot listen on {host}: {error}") from None
+        try:
+            yield address
+        finally:
+            page.close(verbose=False)
+
+
+def _template(name: str) -> str:
+    folder = resources.files("mvit_video.predict.page") / "templates"
+    return (folder / name).read_text(encoding="utf-8")
+
+
+def _gradio():
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before it is imported
+    try:
+        import gradio
+    except ImportError:
+        raise InputError(
+            "the page needs Gradio, which is not installed: pip install 'mvit-video[demo]'"
+        ) from None
+    return gradio
