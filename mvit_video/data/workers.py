@@ -15,6 +15,7 @@ import atexit
 import contextlib
 import logging
 import multiprocessing.connection
+import multiprocessing.queues
 import os
 import re
 import signal
@@ -29,6 +30,7 @@ from fvcore.common.config import CfgNode
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data._utils.signal_handling import _remove_worker_pids
 
+from mvit_video.data.shared_memory import InSharedMemory
 from mvit_video.data.watch import Patrol, Watch
 from mvit_video.errors import InputError
 from mvit_video.processes import die_with_parent
@@ -67,10 +69,10 @@ class Loader:
 
     Args:
         dataset: also a torch Dataset; what it gives goes through `settings`' collate function.
-        settings: of a DataLoader; one of `sampler`, `batch_sampler` among them.
+        settings: of a DataLoader; `collate_fn` and one of `sampler`, `batch_sampler` among them.
 
     Raises, while iterating:
-        InputError: the list is hopeless (see TrainClips).
+        InputError: the list is hopeless (see TrainClips), or shared memory is full.
         RuntimeError: a worker died; the message says which videos were being decoded and what may have killed it.
     """
 
@@ -78,6 +80,7 @@ class Loader:
         self.name, self._watch = dataset.name, dataset.watch
         kind = "batch_sampler" if "batch_sampler" in settings else "sampler"
         self._rest = settings[kind] = _Rest(settings[kind])
+        settings["collate_fn"] = InSharedMemory(settings["collate_fn"])
         self._loader = DataLoader(dataset, **settings)
         self._batches: Any = None  # DataLoader's iterator, which owns the workers
         self._patrol: Patrol | None = None
@@ -273,9 +276,16 @@ def _cgroup_cores() -> float:
 
 
 def _begin_worker(_: int) -> None:
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)
     # The parent of a worker from a fork server is the server, which ends with the run.
     if multiprocessing.get_start_method() != "forkserver":
         die_with_parent(multiprocessing.parent_process().pid)
+
+
+def _end_worker(error: Exception, batch: object) -> None:
+    """Where a batch cannot be handed over: it would be forgotten, and waited for; a death is noticed."""
+    _log.error("a loader worker ends, for it cannot hand over a batch: %r", error)
+    os._exit(1)
 
 
 @contextlib.contextmanager
