@@ -12,7 +12,7 @@ from mvit_video.train.agreement import on_main
 from mvit_video.train.checkpoint import (
     checkpoints_folder,
     find_newest_checkpoint,
-    read_training_checkpoint,
+    open_training_checkpoint,
 )
 from mvit_video.world import World
 
@@ -30,7 +30,7 @@ def steps_to_accumulate(cfg: CfgNode, size: int) -> int:
     newest = find_newest_checkpoint(checkpoints_folder(cfg.OUTPUT_DIR))
     if newest is None:
         return asked
-    saved = read_training_checkpoint(newest)
+    saved, _ = open_training_checkpoint(newest)
     then, before = parse_yaml(saved["config"], str(newest)), saved["world_size"]
     if batch != then["TRAIN"]["BATCH_SIZE"]:
         return asked  # another training: the trainer refuses it, and says what differs
