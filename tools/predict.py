@@ -18,42 +18,25 @@ import sys
 from mvit_video.data.readers.stream import LiveSource
 from mvit_video.errors import InputError, VideoError
 from mvit_video.launch.cli import Parser, positive_int, run_tool
+from mvit_video.launch.predict_options import (
+    add_predict_options,
+    exit_code,
+    make_recognizer,
+    predict_request,
+)
 from mvit_video.launch.stop import StopFlag
 from mvit_video.predict.recognizer import Recognizer
-from mvit_video.predict.request import Outcome, Request, TimelineSettings
 from mvit_video.predict.run import predict_inputs
 from mvit_video.predict.segments import Segment
 from mvit_video.predict.shards import merge_shards
 from mvit_video.predict.text import plain
 
-DONE, SOME_FAILED, STOPPED = 0, 1, 75
-
 
 def make_parser() -> Parser:
     """The options."""
     parser = Parser(__doc__)
+    add_predict_options(parser)
     add = parser.add_argument
-    add("inputs", nargs="*", metavar="INPUT", help="a file, folder, pattern, list or URL")
-    add(
-        "--checkpoint", metavar="FILE", help="weight file, its URL, or a preset with public weights"
-    )
-    add("--cfg", default="", metavar="FILE", help="config, for weights that do not say theirs")
-    add("--class-names", default="", metavar="NAME", help="a shipped list, or a file")
-    add("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 ...")
-    add("--prefix", default="", metavar="DIR", help="that the paths in lists are relative to")
-    add("--topk", type=positive_int, default=5, metavar="K", help="classes named (default 5)")
-    add("--views", metavar="5x3", help="clips x crops; default: as the model was tested")
-    add("--workers", type=int, metavar="N", help="loader processes")
-    add("--timeline", action="store_true", help="what is on when")
-    add("--window", type=float, default=2.0, metavar="SECONDS", help="of the timeline (default 2)")
-    add("--stride", type=float, default=0.5, metavar="SECONDS", help="of the window (default 0.5)")
-    add("--enter", type=float, default=0.5, metavar="SCORE", help="begins a segment (default 0.5)")
-    add("--leave", type=float, default=0.3, metavar="SCORE", help="ends it (default 0.3)")
-    add("--json", default="", metavar="FILE", help="write a JSON line per input")
-    add("--csv", default="", metavar="FILE", help="write a table")
-    add("--srt", default="", metavar="PATH", help="write subtitles: a file, or a folder")
-    add("--vtt", default="", metavar="PATH", help="likewise as WebVTT")
-    add("--overlay", default="", metavar="PATH", help="write the video with labels and scores")
     add("--shard", type=_shard, metavar="3/100", help="every 100th input from the third on")
     add(
         "--merge", type=positive_int, metavar="100", help="bring the results of 100 shards together"
@@ -76,47 +59,16 @@ def main() -> int:
     options = parser.parse_args()
     if bool(options.inputs) == (options.camera is not None):
         parser.error("name INPUTs, or a --camera")
-    if options.workers is not None and options.workers < 0:
-        parser.error(f"--workers is {options.workers}")
+    request = predict_request(options, options.shard)
     if options.merge:
         if not options.json:
             parser.error("--merge writes to --json FILE, the name that the shards were given")
-        return _exit_code(merge_shards(_request(options), options.merge))
-    if not options.checkpoint:
-        parser.error("--checkpoint is missing")
-    request = _request(options)
-    recognizer = Recognizer.from_checkpoint(
-        options.checkpoint, options.device, config=options.cfg, class_names=options.class_names
-    )
+        return exit_code(merge_shards(request, options.merge))
+    recognizer = make_recognizer(options)
     if options.camera is not None:
         return _watch(recognizer, options)
     with StopFlag() as stop:
-        return _exit_code(predict_inputs(request, recognizer, stop))
-
-
-def _request(options: argparse.Namespace) -> Request:
-    timeline = TimelineSettings(options.window, options.stride, options.enter, options.leave)
-    wanted = options.timeline or options.srt or options.vtt
-    return Request(
-        inputs=tuple(options.inputs),
-        prefix=options.prefix,
-        topk=options.topk,
-        views=options.views,
-        timeline=timeline if wanted else None,
-        json=options.json,
-        csv=options.csv,
-        srt=options.srt,
-        vtt=options.vtt,
-        overlay=options.overlay,
-        shard=options.shard,
-        num_workers=options.workers,
-    )
-
-
-def _exit_code(outcome: Outcome) -> int:
-    if outcome.stopped:
-        return STOPPED
-    return SOME_FAILED if outcome.num_failed else DONE
+        return exit_code(predict_inputs(request, recognizer, stop))
 
 
 def _watch(recognizer: Recognizer, options: argparse.Namespace) -> int:
@@ -132,7 +84,7 @@ def _watch(recognizer: Recognizer, options: argparse.Namespace) -> int:
                 print(plain(line), flush=True)
     except VideoError as error:
         raise InputError(f"camera {error}") from None
-    return DONE
+    return 0
 
 
 if __name__ == "__main__":

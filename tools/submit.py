@@ -1,7 +1,10 @@
-"""Submits the run that tools/run_net.py does to a cluster, through submitit.
+"""Submits the run that tools/run_net.py does to a cluster, through submitit; or tools/predict.py, in shards.
 
     python tools/submit.py --cfg configs/K400/MVIT_B_16x4.yaml --nodes 16 --gpus-per-node 8 --cpus-per-task 10 \\
         --partition gpu --timeout 2880 DATA.PATH_TO_DATA_DIR lists OUTPUT_DIR output/b16
+
+    python tools/submit.py --shards 100 --gpus-per-node 1 --partition gpu --predict videos.txt --checkpoint best.pt \\
+        --json results.jsonl
 
 On Slurm, training and test become two jobs, the second waiting for the first. The same command again goes on where
 the run was stopped. docs/slurm.md has the rest. Exit codes: 0 submitted (with --follow: done), 2 wrong input, or
@@ -12,15 +15,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from mvit_video.launch.cli import Parser, add_config_arguments, positive_int, run_tool
+from mvit_video.launch.prediction import submit_prediction
 from mvit_video.launch.submit import submit
 
 
 def make_parser() -> Parser:
     """The options."""
     parser = Parser(__doc__)
-    add_config_arguments(parser)
+    add_config_arguments(parser, required=False)
     phase = parser.add_mutually_exclusive_group()
     phase.add_argument("--train", action="store_true", help="train only")
     phase.add_argument("--test", action="store_true", help="test only")
@@ -45,9 +50,19 @@ def make_parser() -> Parser:
     add("--max-timeouts", type=_count, default=30, metavar="N", help="requeues at the time limit")
     add("--max-failures", type=_count, default=3, metavar="N", help="requeues after a failure")
     add("--job-dir", metavar="DIR/%%j", help="of each job; default OUTPUT_DIR/jobs/%%j")
-    add("--shards", type=positive_int, metavar="N", help="test with an array of N processes")
+    add("--shards", type=positive_int, metavar="N", help="test or predict with an array of N jobs")
     add(
-        "--only-shards", type=_count, nargs="+", metavar="I", help="run these of them again, from 0"
+        "--only-shards",
+        type=_count,
+        nargs="+",
+        metavar="I",
+        help="run these of them again; a test counts from 0, --predict from 1",
+    )
+    add(
+        "--predict",
+        nargs=argparse.REMAINDER,
+        metavar="INPUT --checkpoint FILE --json FILE",
+        help="predict, with all that follows as tools/predict.py takes it",
     )
     add(
         "--sweep",
@@ -78,12 +93,28 @@ def main() -> int:
     options.tasks_per_node = options.tasks_per_node or max(options.gpus_per_node, 1)
     if options.gpus_per_node and options.tasks_per_node != options.gpus_per_node:
         parser.error("--tasks-per-node must be --gpus-per-node where there are GPUs")
+    if options.predict is not None:
+        return _predict(parser, options, overrides)
+    if options.cfg is None:
+        parser.error("--cfg is missing, or --predict")
     if options.shards and options.train:
         parser.error("--shards is for a test; leave out --train")
     options.test |= bool(options.only_shards)
     if options.only_shards and max(options.only_shards) >= (options.shards or 0):
         parser.error("--only-shards takes numbers from 0, below --shards")
     return submit(options, overrides, sys.argv)
+
+
+def _predict(parser: Parser, options: argparse.Namespace, overrides: Sequence[str]) -> int:
+    given = [f"--{name}" for name in ("cfg", "train", "test", "sweep") if getattr(options, name)]
+    if given or overrides:
+        parser.error(f"{', '.join([*given, *overrides])} before --predict has no meaning")
+    if options.cluster != "slurm":
+        parser.error("--predict needs --cluster slurm; on one machine use tools/predict.py")
+    shards = range(1, (options.shards or 1) + 1)
+    if any(shard not in shards for shard in options.only_shards or ()):
+        parser.error("--only-shards takes numbers from 1 to --shards, to predict")
+    return submit_prediction(options, sys.argv)
 
 
 if __name__ == "__main__":

@@ -44,10 +44,13 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """Gives a parser `--cfg` and `--opts`; read them with `parse_with_config`."""
     parser.add_argument(
-        "--cfg", metavar="FILE", required=True, help="YAML file, or the name of a shipped config"
+        "--cfg",
+        metavar="FILE",
+        required=required,
+        help="YAML file, or the name of a shipped config",
     )
     parser.add_argument(
         "--opts",

@@ -10,8 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from mvit_video.build import build_model
 from mvit_video.config import load_config
+from mvit_video.data.preprocessing import Preprocessing
 from tests.conftest import REPOSITORY
 from tests.run_processes import log_lines
 from tests.tiny_run import TINY_RUN, overrides, write_dataset
@@ -98,6 +101,62 @@ def test_shards_are_an_array_after_the_training_and_take_a_share_of_a_node(tiny,
     assert "--gpus-per-node=1" in shards and "--mem=32GB" in shards
     assert "--array=0-2%3" in shards and "--dependency=afterok" in shards
     assert "--gpus-per-node" not in merge and "--dependency=afterany" in merge
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def predict(tiny, tmp_path) -> list[str]:
+    """A prediction's words, for weights that were never trained."""
+    weights, cfg = tmp_path / "weights.pt", load_config(None, tiny[2:])
+    torch.save(native_checkpoint(cfg), weights)
+    folder = tiny[tiny.index("DATA.PATH_TO_DATA_DIR") + 1]
+    return [
+        *("--predict", f"{folder}/test.csv", "--prefix", folder),
+        *("--checkpoint", str(weights), "--json", str(tmp_path / "run" / "results.jsonl")),
+    ]
+
+
+def native_checkpoint(cfg) -> dict[str, object]:
+    """What a training saves, as far as predicting needs it."""
+    model, preprocessing = build_model(cfg), Preprocessing.from_config(cfg)
+    state = {"format": 1, "model": model.state_dict(), "ema": None, "config": cfg.dump()}
+    return {**state, "preprocessing": preprocessing.to_dict()}
+
+
+def test_a_prediction_is_an_array_and_a_job_that_merges(predict, tmp_path):
+    done = submit("--shards=4", "--gpus-per-node=1", "--dry-run", *predict)
+    assert done.returncode == 0, done.stderr
+    shards, merge = done.stdout.split("#!/bin/bash")[1:]
+    assert "--array=0-3%4" in shards and "--gpus-per-node=1" in shards
+    assert "--gpus-per-node" not in merge and "--dependency=afterany" in merge
+    assert f"--output={tmp_path}/run/jobs/%A_%a/" in shards
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (["--shards", "5"], [], "--shards 5 of 4 inputs"),
+        (["--shards", "2", "--only-shards", "0"], [], "from 1 to --shards"),
+        (["--cluster", "local"], [], "use tools/predict.py"),
+        (["--train"], [], "--train before --predict has no meaning"),
+        (["RNG_SEED", "1"], [], "RNG_SEED, 1 before --predict has no meaning"),
+        ([], ["--json", ""], "--predict takes --json FILE"),
+        ([], ["--checkpoint", "nowhere.pt"], "nowhere.pt"),
+        ([], ["--topkk", "3"], "--topkk"),
+        ([], ["nowhere.mp4"], "nowhere.mp4"),
+    ],
+)
+def test_mistakes_in_a_prediction_are_refused(
+    predict, tmp_path, before, after, message, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "argv", [str(SUBMIT), *before, *predict, *after])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SUBMIT), run_name="__main__")
+    told = capsys.readouterr().err
+    assert ended.value.code == WRONG_INPUT, told
+    assert told.startswith("error: ")
+    assert message in told
     assert not (tmp_path / "run").exists()
 
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.conftest import REPOSITORY
 from tests.slurm.cluster import environment, logs
+from tests.slurm.training import STEPS
+
+PREDICT = str(REPOSITORY / "tools" / "predict.py")
+SOME_FAILED = 1
 
 ONE = ("--cpus-per-task=1", "--timeout=5", "--signal-delay=60")
 
@@ -54,6 +59,39 @@ def test_a_lost_shard_is_named_and_run_again_alone(cluster, words, config, tmp_p
         "metrics.json",
         "predictions.npz",
     ]
+
+
+def test_predictions_in_shards_are_those_of_one_process(cluster, undisturbed, dataset, tmp_path):
+    weights = str(undisturbed / "checkpoints" / f"step_{STEPS:08d}.pt")
+    videos = Path(dataset["DATA.PATH_TO_DATA_DIR"]) / "test.csv"
+    (tmp_path / "bad.csv").write_text(videos.read_text() + "nowhere.mp4 0\n")
+    asked = (str(tmp_path / "bad.csv"), "--prefix", str(videos.parent), "--checkpoint", weights)
+    alone = subprocess.run(
+        [sys.executable, PREDICT, *asked, "--json", str(tmp_path / "alone.jsonl"), "--workers=1"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert alone.returncode == SOME_FAILED, alone.stderr
+    # A folder where the results of a shard would be.
+    obstacle = tmp_path / "shards.2-of-3.jsonl"
+    obstacle.mkdir()
+    results = ("--predict", *asked, "--json", str(tmp_path / "shards.jsonl"))
+    shards, merge = cluster.submit("--shards=3", *ONE, *results).jobs
+    assert cluster.wait(merge) == "FAILED"
+    assert [cluster.state(f"{shards}_{i}") for i in range(3)] == [
+        "COMPLETED",
+        "FAILED",
+        "COMPLETED",
+    ]
+    log = logs(tmp_path / "jobs", merge)
+    assert "Run shard 2 of 3 again" in log and "--only-shards" in log
+    assert not (tmp_path / "shards.jsonl").exists()
+    obstacle.rmdir()
+    _, merge = cluster.submit("--shards=3", "--only-shards=2", *ONE, *results).jobs
+    assert cluster.wait(merge) == "COMPLETED", logs(tmp_path / "jobs", merge)
+    files = [tmp_path / name for name in ("alone.jsonl", "shards.jsonl")]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_a_sweep_is_one_array_and_is_followed(cluster, words, config, tmp_path):
