@@ -38,8 +38,8 @@ def make_parser() -> Parser:
     add("--mem-gb", type=positive_int, metavar="GB", help="memory of a node")
     add("--timeout", type=positive_int, metavar="MINUTES", help="default 60; none on this machine")
     for name in ("partition", "account", "qos", "constraint", "exclude", "comment"):
-        add(f"--{name}", metavar="TEXT", help=f"Slurm's --{name}")
-    add("--name", default="mvit-video", help="of the job")
+        add(f"--{name}", type=_line, metavar="TEXT", help=f"Slurm's --{name}")
+    add("--name", type=_line, default="mvit-video", help="of the job")
     add(
         "--signal-delay",
         type=positive_int,
@@ -53,10 +53,10 @@ def make_parser() -> Parser:
     add("--shards", type=positive_int, metavar="N", help="test or predict with an array of N jobs")
     add(
         "--only-shards",
-        type=_count,
+        type=positive_int,
         nargs="+",
         metavar="I",
-        help="run these of them again; a test counts from 0, --predict from 1",
+        help="run these of them again, counted from 1",
     )
     add(
         "--predict",
@@ -83,6 +83,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _line(text: str) -> str:
+    """What stands in a line of the sbatch file."""
+    if not text.strip() or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r} is not one line of text")
+    return text
+
+
 def main() -> int:
     """Parses the command line and submits."""
     parser = make_parser()
@@ -93,6 +100,8 @@ def main() -> int:
     options.tasks_per_node = options.tasks_per_node or max(options.gpus_per_node, 1)
     if options.gpus_per_node and options.tasks_per_node != options.gpus_per_node:
         parser.error("--tasks-per-node must be --gpus-per-node where there are GPUs")
+    if options.only_shards and max(options.only_shards) > (options.shards or 0):
+        parser.error("--only-shards takes numbers from 1 to --shards")
     if options.predict is not None:
         return _predict(parser, options, overrides)
     if options.cfg is None:
@@ -100,8 +109,6 @@ def main() -> int:
     if options.shards and options.train:
         parser.error("--shards is for a test; leave out --train")
     options.test |= bool(options.only_shards)
-    if options.only_shards and max(options.only_shards) >= (options.shards or 0):
-        parser.error("--only-shards takes numbers from 0, below --shards")
     return submit(options, overrides, sys.argv)
 
 
@@ -111,9 +118,6 @@ def _predict(parser: Parser, options: argparse.Namespace, overrides: Sequence[st
         parser.error(f"{', '.join([*given, *overrides])} before --predict has no meaning")
     if options.cluster != "slurm":
         parser.error("--predict needs --cluster slurm; on one machine use tools/predict.py")
-    shards = range(1, (options.shards or 1) + 1)
-    if any(shard not in shards for shard in options.only_shards or ()):
-        parser.error("--only-shards takes numbers from 1 to --shards, to predict")
     return submit_prediction(options, sys.argv)
 
 

@@ -34,6 +34,7 @@ class Part:
 
     Attributes:
         folder: of the test.
+        number: from 0 on, as ranks have it; names of files, and messages, count from 1.
     """
 
     folder: Path
@@ -42,7 +43,7 @@ class Part:
 
     @property
     def path(self) -> Path:
-        return self.folder / f"predictions-{self.number:05d}-of-{self.size:05d}.npz"
+        return self.folder / f"predictions-{self.number + 1:05d}-of-{self.size:05d}.npz"
 
     def share(self, num_videos: int) -> range:
         """Its positions in a list."""
@@ -90,7 +91,7 @@ def merge_files(folder: Path, num_parts: int) -> Predictions:
         InputError: parts that are missing, damaged, unfinished, or of another test than the newest.
     """
     parts = [Part(folder, number, num_parts) for number in range(num_parts)]
-    of = f"of {num_parts} (counted from 0)"
+    of = f"of {num_parts}"
     missing = [part.number for part in parts if not part.path.exists()]
     if missing:
         raise InputError(f"part {_numbers(missing)} {of} is not in {folder}")
@@ -100,7 +101,7 @@ def merge_files(folder: Path, num_parts: int) -> Predictions:
     if strangers:
         raise InputError(
             f"part {_numbers(strangers)} {of} in {folder} was made with other weights, another list or other views "
-            f"than part {newest}, the newest"
+            f"than part {newest + 1}, the newest"
         )
     unfinished = [
         part.number
@@ -119,4 +120,4 @@ def remove_parts(folder: Path) -> None:
 
 
 def _numbers(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))
+    return ", ".join(str(number + 1) for number in numbers)

@@ -108,7 +108,11 @@ class LocalRunJob(RunJob):
 
 @dataclass(frozen=True)
 class ShardJob(Job):
-    """Tests one part of the list, in one process."""
+    """Tests one part of the list, in one process.
+
+    Attributes:
+        shard: counted from 1, of num_shards.
+    """
 
     config: str
     shard: int
@@ -120,11 +124,11 @@ class ShardJob(Job):
         with joined(cfg, Place()) as world:
             model, preprocessing = model_to_test(cfg, world, None)
             path = run_test_part(
-                cfg, model, preprocessing, self.shard, self.num_shards, world.device, stop
+                cfg, model, preprocessing, self.shard - 1, self.num_shards, world.device, stop
             )
         if path is None:
             return STOPPED
-        print(f"part {self.shard} of {self.num_shards}: {path}", flush=True)
+        print(f"shard {self.shard} of {self.num_shards}: {path}", flush=True)
         return DONE
 
 

@@ -99,7 +99,8 @@ def processes_to_start(cfg: CfgNode) -> int:
     """
     if cfg.NUM_SHARDS > 1:
         raise InputError(
-            f"NUM_SHARDS is {cfg.NUM_SHARDS}: a run over several machines is started on each of them, by torchrun "
+            f"NUM_SHARDS is {cfg.NUM_SHARDS}: a run over several machines is started on each of them, by Slurm "
+            f"(tools/submit.py --nodes {cfg.NUM_SHARDS} ...) or by torchrun "
             f"(torchrun --nnodes {cfg.NUM_SHARDS} --nproc-per-node GPUS --rdzv-endpoint HOST:PORT tools/run_net.py ...)"
         )
     gpus = torch.cuda.device_count()

@@ -8,7 +8,6 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -65,8 +64,7 @@ def submit_steps(
             )
             print(text)
         return 0
-    staged = submission.new_folder(jobs_folder, datetime.now())
-    submission.record(staged, configs, command)
+    staged = submission.stage(jobs_folder, configs, command)
     submitted = _submit_all(options, steps, folder, staged)
     if options.cluster == "debug":
         return max(job.result() for job in submitted)
@@ -109,6 +107,7 @@ def _submit_all(
 ) -> list[submitit.Job]:
     """Submits and tells; returns all jobs, in order."""
     submitted: list[list[submitit.Job]] = []
+    before = submission.unclaimed(staged.parent)
     for number, step in enumerate(steps):
         dependency = f"{step.after}:{_base_id(submitted[-1])}" if step.after else ""
         try:
@@ -121,6 +120,7 @@ def _submit_all(
         except InputError:
             for job in chain(*submitted):
                 job.cancel()
+            submission.remove_unclaimed(staged.parent, before)
             if not number:
                 shutil.rmtree(staged)
             raise

@@ -9,12 +9,15 @@ Jobs run from code/, so later edits in the checkout do not reach them.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import datetime
 from pathlib import Path
+
+from mvit_video.errors import InputError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _ROOT = _PACKAGE.parent  # the checkout, or site-packages
@@ -24,6 +27,7 @@ _FOLDERS = (
     "tools",
 )  # beside the package in a checkout, inside it when installed
 _UNIQUE_TRIES = 1000
+_UNCLAIMED = re.compile(r"[0-9a-f]{32}\.pkl|\.submission_file_[0-9a-f]{32}\.sh")
 
 
 def jobs_folder(job_dir: str) -> Path:
@@ -31,7 +35,37 @@ def jobs_folder(job_dir: str) -> Path:
     return Path(job_dir.split("%j")[0]).absolute()
 
 
-def new_folder(jobs: Path, now: datetime) -> Path:
+def stage(jobs: Path, configs: Sequence[str], command: Sequence[str]) -> Path:
+    """A new folder that holds what a submission leaves.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    folder = None
+    try:
+        folder = _new_folder(jobs, datetime.now())
+        _record(folder, configs, command)
+    except OSError as error:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise InputError(
+            f"the jobs' files cannot be written to {jobs}: {error}. OUTPUT_DIR and --job-dir say where they go"
+        ) from error
+    return folder
+
+
+def remove_unclaimed(jobs: Path, before: Set[Path]) -> None:
+    """Removes what submitit has prepared since `before` for jobs that were then refused."""
+    for path in unclaimed(jobs) - before:
+        path.unlink(missing_ok=True)
+
+
+def unclaimed(jobs: Path) -> set[Path]:
+    """Files that submitit will move to a job's folder once the job has an id."""
+    return {path for path in jobs.iterdir() if _UNCLAIMED.fullmatch(path.name)}
+
+
+def _new_folder(jobs: Path, now: datetime) -> Path:
     """An empty folder for a submission, named after the time."""
     for number in range(_UNIQUE_TRIES):
         suffix = f"-{number}" if number else ""
@@ -44,7 +78,7 @@ def new_folder(jobs: Path, now: datetime) -> Path:
     raise FileExistsError(f"{jobs} is full of submissions")
 
 
-def record(folder: Path, configs: Sequence[str], command: Sequence[str]) -> None:
+def _record(folder: Path, configs: Sequence[str], command: Sequence[str]) -> None:
     """Fills the folder of a submission."""
     for number, config in enumerate(configs):
         name = "config.yaml" if len(configs) == 1 else f"config-{number}.yaml"

@@ -71,7 +71,10 @@ def _sweep(text: str) -> tuple[str, list[str]]:
     key, equals, values = text.partition("=")
     if not equals or not all(values.split(",")):
         raise InputError(f"--sweep {text}: write KEY=VALUE,VALUE,...")
-    return key, values.split(",")
+    swept = values.split(",")
+    if len(set(swept)) < len(swept):
+        raise InputError(f"--sweep {text} names a value twice: both runs would write to one folder")
+    return key, swept
 
 
 def _steps(options: argparse.Namespace, request: Request, configs: Sequence[CfgNode]) -> list[Step]:
@@ -91,7 +94,7 @@ def _steps(options: argparse.Namespace, request: Request, configs: Sequence[CfgN
     if not options.shards:
         test = replace(request, name=f"{request.name}-test")
         return [*steps, Step(test, [RunJob(here, gpus, config, request.processes)], after)]
-    wanted = options.only_shards or range(options.shards)
+    wanted = options.only_shards or range(1, options.shards + 1)
     shards: list[Job] = [
         ShardJob(here, min(gpus, 1), config, shard, options.shards) for shard in wanted
     ]

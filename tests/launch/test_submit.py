@@ -71,12 +71,18 @@ def test_the_sbatch_file_of_16_nodes_with_8_gpus(dataset):
         (["--cluster", "local", "--nodes", "2"], "this machine alone"),
         (["--nodes", "5"], "does not divide evenly among 5 processes"),
         (["--nodez", "5"], "unknown option --nodez"),
-        (["--shards", "3", "--only-shards", "3"], "below --shards"),
+        (["--shards", "3", "--only-shards", "4"], "from 1 to --shards"),
+        (["--shards", "3", "--only-shards", "0"], "'0' is no whole number above 0"),
+        (["--only-shards", "1"], "from 1 to --shards"),
+        (["--sweep", "RNG_SEED=1,1"], "twice"),
+        (["--comment", "two\nlines"], "one line"),
+        (["--partition", ""], "one line"),
         (["--shards", "2", "--test"], "no weights to test"),
         (["--shards", "2", "--train"], "leave out --train"),
         (["--sweep", "RNG_SEED"], "write KEY=VALUE,VALUE"),
         (["SOLVER.BASE_LRR", "1"], "did you mean SOLVER.BASE_LR"),
         (["--cfg", "nowhere.yaml"], "nowhere.yaml"),
+        (["--cluster", "debug", "--job-dir", "/dev/null/%j"], "--job-dir say where they go"),
     ],
 )
 def test_mistakes_are_refused_before_anything_is_written(
@@ -137,7 +143,7 @@ def test_a_prediction_is_an_array_and_a_job_that_merges(predict, tmp_path):
     ("before", "after", "message"),
     [
         (["--shards", "5"], [], "--shards 5 of 4 inputs"),
-        (["--shards", "2", "--only-shards", "0"], [], "from 1 to --shards"),
+        (["--shards", "2", "--only-shards", "3"], [], "from 1 to --shards"),
         (["--cluster", "local"], [], "use tools/predict.py"),
         (["--train"], [], "--train before --predict has no meaning"),
         (["RNG_SEED", "1"], [], "RNG_SEED, 1 before --predict has no meaning"),

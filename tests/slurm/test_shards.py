@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from tests.conftest import REPOSITORY
-from tests.slurm.cluster import environment, logs
+from tests.run_processes import held
+from tests.slurm.cluster import call, environment, logs, task_of
 from tests.slurm.training import STEPS
 
 PREDICT = str(REPOSITORY / "tools" / "predict.py")
@@ -31,7 +32,7 @@ def test_a_lost_shard_is_named_and_run_again_alone(cluster, words, config, tmp_p
     predictions.unlink()
     metrics.unlink()
     # A folder where the part's temporary file would be: this shard cannot write.
-    obstacle = run / "test" / ".predictions-00001-of-00003.npz.tmp"
+    obstacle = run / "test" / ".predictions-00002-of-00003.npz.tmp"
     obstacle.mkdir()
     command = ("--cfg", config, *keys, "--test", "--shards=3", *ONE, "--max-failures=0")
     told = cluster.submit(*command)
@@ -43,11 +44,11 @@ def test_a_lost_shard_is_named_and_run_again_alone(cluster, words, config, tmp_p
         "COMPLETED",
     ]
     log = logs(run / "jobs", merge)
-    assert "part 1 of 3 (counted from 0) is not in" in log
+    assert "part 2 of 3 is not in" in log
     assert "--only-shards" in log
     assert not predictions.exists()
     obstacle.rmdir()
-    told = cluster.submit(*command, "--only-shards", "1")
+    told = cluster.submit(*command, "--only-shards=2")
     again, merge = told.jobs
     assert cluster.wait(merge) == "COMPLETED", logs(run / "jobs", merge)
     assert cluster.state(again) == "COMPLETED"
@@ -61,13 +62,21 @@ def test_a_lost_shard_is_named_and_run_again_alone(cluster, words, config, tmp_p
     ]
 
 
-def test_predictions_in_shards_are_those_of_one_process(cluster, undisturbed, dataset, tmp_path):
+def num_lines(results: Path) -> int:
+    return results.read_bytes().count(b"\n") if results.is_file() else 0
+
+
+def test_predictions_in_shards_are_those_of_one_process_also_when_stopped(
+    cluster, undisturbed, dataset, tmp_path
+):
     weights = str(undisturbed / "checkpoints" / f"step_{STEPS:08d}.pt")
     videos = Path(dataset["DATA.PATH_TO_DATA_DIR"]) / "test.csv"
-    (tmp_path / "bad.csv").write_text(videos.read_text() + "nowhere.mp4 0\n")
+    more = videos.with_name("train.csv").read_text() + "nowhere.mp4 0\n"
+    (tmp_path / "bad.csv").write_text(videos.read_text() + more)
     asked = (str(tmp_path / "bad.csv"), "--prefix", str(videos.parent), "--checkpoint", weights)
+    asked = (*asked, "--views=20x3", "--workers=1")
     alone = subprocess.run(
-        [sys.executable, PREDICT, *asked, "--json", str(tmp_path / "alone.jsonl"), "--workers=1"],
+        [sys.executable, PREDICT, *asked, "--json", str(tmp_path / "alone.jsonl")],
         env=environment(),
         capture_output=True,
         text=True,
@@ -88,8 +97,14 @@ def test_predictions_in_shards_are_those_of_one_process(cluster, undisturbed, da
     assert "Run shard 2 of 3 again" in log and "--only-shards" in log
     assert not (tmp_path / "shards.jsonl").exists()
     obstacle.rmdir()
-    _, merge = cluster.submit("--shards=3", "--only-shards=2", *ONE, *results).jobs
+    again, merge = cluster.submit("--shards=3", "--only-shards=2", *ONE, *results).jobs
+    some_done = lambda: 0 < num_lines(obstacle) < 9  # noqa: E731
+    cluster.wait_until(some_done, "some results of shard 2", poll=0.005)
+    with held(task_of(again, 0), some_done):
+        call("scancel", "--signal=USR2", again)
     assert cluster.wait(merge) == "COMPLETED", logs(tmp_path / "jobs", merge)
+    assert cluster.restarts(again) == 1
+    assert "requeued 1 times so far" in logs(tmp_path / "jobs", again)
     files = [tmp_path / name for name in ("alone.jsonl", "shards.jsonl")]
     assert files[0].read_bytes() == files[1].read_bytes()
 

@@ -27,7 +27,7 @@ from tests.slurm.training import (
 STOPPED = 75
 
 
-def test_stopped_at_three_moments_it_comes_back_each_time(cluster, training, undisturbed, tmp_path):
+def test_stopped_at_four_moments_it_comes_back_each_time(cluster, training, undisturbed, tmp_path):
     # With a limit of 5 minutes submitit takes each signal for a time-out, and counts them.
     told = cluster.submit(*training("run"), *TWO_BY_TWO, "--train", "--timeout=5")
     (job,), run = told.jobs, tmp_path / "run"
@@ -39,8 +39,9 @@ def test_stopped_at_three_moments_it_comes_back_each_time(cluster, training, und
         os.kill(task_of(job, 3), signal.SIGUSR2)
 
     moments = (
+        (lambda: within_an_epoch(run, 1), everybody),
         (lambda: between_epochs(run), everybody),
-        (lambda: within_an_epoch(run), one_rank),
+        (lambda: within_an_epoch(run, 3), one_rank),
         (lambda: validating(run, logs(run / "jobs", job)), everybody),
     )
     for number, (moment, tell) in enumerate(moments, 1):
@@ -51,9 +52,9 @@ def test_stopped_at_three_moments_it_comes_back_each_time(cluster, training, und
         cluster.wait_until(stopped, f"stop {number}")
     assert cluster.wait(job) == "COMPLETED", logs(run / "jobs", job)
     assert_same_bits(run, undisturbed)
-    assert cluster.restarts(job) == 3
+    assert cluster.restarts(job) == len(moments)
     log = logs(run / "jobs", job)
-    for number in (1, 2, 3):
+    for number in range(1, len(moments) + 1):
         assert f"requeued {number} times so far" in log
         assert f"Requeued job {job} ({30 - number} remaining timeouts)" in log
     assert re.search(r"the validation after \d+ updates is still to come", log)
@@ -68,7 +69,7 @@ def test_the_time_limit_is_kept_and_counted_and_the_same_command_goes_on(
     (job,), run = told.jobs, tmp_path / "run"
     wait_for_start(cluster, run, 1)
     task = task_of(job, 3)
-    with held(task, lambda: within_an_epoch(run)):  # the others wait for it, until Slurm signals
+    with held(task, lambda: within_an_epoch(run, 5)):  # the others wait for it, until Slurm signals
         cluster.wait_until(lambda: has_been_sent(task, signal.SIGUSR2), "the limit", 60)
     wait_for_start(cluster, run, 2)
     restarts = cluster.restarts(job)

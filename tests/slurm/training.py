@@ -44,9 +44,9 @@ def between_epochs(output: Path) -> bool:
     return 0 < epochs < EPOCHS and steps == epochs * STEPS_PER_EPOCH
 
 
-def within_an_epoch(output: Path) -> bool:
-    """Half of its steps are done."""
-    return last_step(output) % STEPS_PER_EPOCH == STEPS_PER_EPOCH // 2
+def within_an_epoch(output: Path, steps: int) -> bool:
+    """So many of its steps are done."""
+    return last_step(output) % STEPS_PER_EPOCH == steps
 
 
 def validating(output: Path, log: str) -> bool:
