@@ -7,6 +7,7 @@ r"""Measures speed and memory, in alternation with what one would use instead, s
     python tools/benchmark.py attention --cfg configs/K400/MVITv2_S_16x4.yaml --against masked --training
     python tools/benchmark.py augmentation --cfg configs/K400/MVITv2_S_16x4.yaml --against pillow NUM_THREADS 1
     python tools/benchmark.py train --cfg configs/demo/MVIT_XS_8x4.yaml --processes 1 2 4
+    python tools/benchmark.py memory --cfg configs/K400/MVITv2_L_40x3.yaml --batch 4 TRAIN.PRECISION bfloat16
     python tools/benchmark.py test --cfg configs/demo/MVIT_XS_8x4.yaml
     python tools/benchmark.py loader --cfg configs/K400/MVIT_B_16x4.yaml --against decord --videos clips --opts \
         DATA.READER auto
@@ -24,7 +25,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mvit_video.benchmark import augmentation, depthwise, hot_spots, loader, model, runs
+from mvit_video.benchmark import (
+    augmentation,
+    depthwise,
+    hot_spots,
+    loader,
+    memory,
+    model,
+    runs,
+)
 from mvit_video.benchmark.report import as_text
 from mvit_video.files import atomic_file
 from mvit_video.launch.cli import (
@@ -55,6 +64,7 @@ SUBJECTS = {
     "augmentation": Subject(augmentation.benchmark_augmentation, augmentation.AGAINST, ("rounds",)),
     "train": Subject(runs.benchmark_training, (), ("rounds", "updates", "processes")),
     "test": Subject(runs.benchmark_test),
+    "memory": Subject(memory.benchmark_memory, (), ("batch",)),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "rounds": {"type": positive_int, "default": 7, "help": "timed rounds"},

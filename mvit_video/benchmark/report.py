@@ -16,6 +16,7 @@ _COLUMNS = {
     "share_of_matmul_peak": ("of matmul peak", "{:.1%}"),
     "peak_memory_mib": ("peak MiB", "{:.0f}"),
     "pass_memory_mib": ("of it, the pass", "{:.0f}"),
+    "largest_batch": ("largest batch", "{:d}"),
 }
 _RATIOS = {"time": "time", "peak_memory": "peak memory", "pass_memory": "memory of the pass"}
 

@@ -127,6 +127,13 @@ def _sharding(cfg: CfgNode) -> None:
         )
 
 
+def _memory(cfg: CfgNode) -> None:
+    if cfg.TRAIN.MEMORY_BUDGET < 0:
+        raise InputError(
+            f"TRAIN.MEMORY_BUDGET is {cfg.TRAIN.MEMORY_BUDGET}; it takes GiB per rank, or 0 for no budget"
+        )
+
+
 def _phases(cfg: CfgNode) -> None:
     if not (cfg.TRAIN.ENABLE or cfg.TEST.ENABLE):
         raise InputError("TRAIN.ENABLE and TEST.ENABLE are both False: there is nothing to do")
@@ -138,5 +145,6 @@ _CHECKS: tuple[Callable[[CfgNode], None], ...] = (
     _channels,
     _schedule,
     _sharding,
+    _memory,
     _phases,
 )

@@ -319,6 +319,10 @@ SECTIONS: dict[str, Section] = {
             "PRECISION": Key(
                 "float32", "Number format of the forward and backward pass (autocast).", _PRECISIONS
             ),
+            "MEMORY_BUDGET": Key(
+                0.0,
+                "GiB that a training step may take on each rank: the fewest blocks are recomputed in the backward pass with which it fits, whatever MODEL.ACT_CHECKPOINT says. Computed beforehand, without what CUDA and fragmentation add: leave a tenth of the GPU to them. 0: no budget.",
+            ),
             "FSDP": Key(
                 False,
                 "Shard weights, gradients and optimiser over the ranks (FSDP2) instead of keeping a copy on each (DDP). For models that do not fit otherwise; checkpoints are sharded too.",

@@ -17,6 +17,7 @@ from mvit_video.errors import InputError
 from mvit_video.evaluate.test import run_test
 from mvit_video.launch.resize import with_global_batch
 from mvit_video.launch.stop import StopFlag
+from mvit_video.models.blocks import compile_blocks
 from mvit_video.run_folder import CONFIG_FILE
 from mvit_video.train.checkpoint import checkpoints_folder, find_newest_checkpoint
 from mvit_video.train.loop import TrainResult, train, write_config
@@ -68,6 +69,8 @@ def model_to_test(
     source = weights_to_test(cfg)  # each rank looks for itself: nobody writes checkpoints now
     torch.manual_seed(cfg.RNG_SEED)
     model = build_model(cfg).to(world.device)
+    if cfg.MODEL.COMPILE:
+        compile_blocks(model)
     preprocessing = Preprocessing.from_config(cfg)
     if source:
         return model, load_to_test(model, source, preprocessing)

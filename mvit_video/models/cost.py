@@ -43,14 +43,14 @@ def count_multiply_adds(model: nn.Module, clip_shape: tuple[int, ...]) -> int:
         counted += math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
         return q.new_empty(*q.shape[:-1], v.shape[-1])
 
-    shadow = _shadow(model).eval()
+    meta = shadow(model, lambda tensor: tensor.to("meta")).eval()
     with (
         torch.no_grad(),
         FlopCounterMode(display=False) as counter,
         _replaced(attention, count_attention),
         _replaced(temporal_taps, lambda cube, *_: cube),
     ):
-        shadow(torch.empty(clip_shape, device="meta"))
+        meta(torch.empty(clip_shape, device="meta"))
     return counter.get_total_flops() // 2 + counted
 
 
@@ -65,10 +65,10 @@ def matmul_job(
     return lambda: torch.mm(a, b, out=out), side**3
 
 
-def _shadow(model: nn.Module) -> nn.Module:
-    """A copy of `model` whose tensors have shapes but no memory."""
-    tensors = {id(p): nn.Parameter(p.to("meta"), p.requires_grad) for p in model.parameters()}
-    tensors |= {id(buffer): buffer.to("meta") for buffer in model.buffers()}
+def shadow(model: nn.Module, substitute: Callable[[Tensor], Tensor]) -> nn.Module:
+    """A copy of `model` with other tensors in the place of its own, such as some that have shapes but no memory."""
+    tensors = {id(p): nn.Parameter(substitute(p), p.requires_grad) for p in model.parameters()}
+    tensors |= {id(buffer): substitute(buffer) for buffer in model.buffers()}
     return copy.deepcopy(model, tensors)
 
 

@@ -30,6 +30,7 @@ _NOTED = {
     "MODEL.COMPILE": "numbers stay the same but for rounding",
     "MODEL.ACT_CHECKPOINT": "numbers stay the same but for rounding",
     "MODEL.ACT_CHECKPOINT_STAGES": "numbers stay the same but for rounding",
+    "TRAIN.MEMORY_BUDGET": "numbers stay the same but for rounding",
     "DATA.PATH_TO_DATA_DIR": "the training list there is the same",
     "DATA.PATH_PREFIX": "the training list is the same, the files are taken to be",
 }

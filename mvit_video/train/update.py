@@ -31,6 +31,7 @@ from mvit_video.evaluate.scoring import autocast
 from mvit_video.models.blocks import compile_blocks
 from mvit_video.train.average import AveragedWeights
 from mvit_video.train.inputs import TrainInputs
+from mvit_video.train.memory import fit_to_budget
 from mvit_video.train.optimizer import build_optimizer
 from mvit_video.train.parallel import ShardedState, replicate, shard, skeleton, whole, whole_state
 from mvit_video.train.probe import TrainedParts
@@ -81,12 +82,15 @@ class Updater:
             self.ema = AveragedWeights(
                 model, cfg.SOLVER.EMA_DECAY, cfg.SOLVER.EMA_WARMUP, world.device
             )
+        if cfg.TRAIN.MEMORY_BUDGET:
+            fit_to_budget(model, cfg, world)
         self._sharded = cfg.TRAIN.FSDP and world.size > 1
         self._skeleton = skeleton(model) if self._sharded else None
-        if cfg.MODEL.COMPILE:
-            compile_blocks(model)
         averaged = {} if self.ema is None else {"ema": self.ema.module}
         modules = {"model": model, **averaged}
+        if cfg.MODEL.COMPILE:
+            for module in modules.values():
+                compile_blocks(module)
         if self._sharded:
             for module in modules.values():
                 shard(module, world)

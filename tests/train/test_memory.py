@@ -1,0 +1,139 @@
+"""The computed memory of a training step against the measured one, and what a budget makes of it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from mvit_video.build import build_model
+from mvit_video.config import load_config
+from mvit_video.errors import InputError
+from mvit_video.evaluate.scoring import autocast
+from mvit_video.models.blocks import blocks_of
+from mvit_video.train.memory import (
+    GIB,
+    activation_bytes,
+    fit_to_budget,
+    recompute_first,
+    state_bytes,
+)
+from mvit_video.world import World
+from tests.tiny_run import TINY_MODEL, overrides
+
+CLIPS = 4
+SIZE = {"DATA.NUM_FRAMES": 8, "DATA.TRAIN_CROP_SIZE": 64, "DATA.TEST_CROP_SIZE": 64,
+        "DATA.TRAIN_JITTER_SCALES": [64, 72], "TRAIN.BATCH_SIZE": CLIPS}  # fmt: skip
+V1 = TINY_MODEL | SIZE | {"MVIT.DEPTH": 4, "MVIT.DROPPATH_RATE": 0.2}
+V2 = V1 | {
+    "MVIT.REL_POS_SPATIAL": True,
+    "MVIT.REL_POS_TEMPORAL": True,
+    "MVIT.RESIDUAL_POOLING": True,
+}
+FAMILIES = {
+    "MViT v1": V1,
+    "MViT v2": V2,
+    "DualViT": SIZE | {"MODEL.MODEL_NAME": "DualViT", "DUALVIT.VARIANT": "DUALVIT_TINY"},
+    "MPViT": SIZE | {"MODEL.MODEL_NAME": "MPViT", "MPVIT.VARIANT": "MPVIT_TINY"},
+    "CloFormer": SIZE | {"MODEL.MODEL_NAME": "CloFormer", "CLOFORMER.VARIANT": "CLOFORMER_TINY"},
+}
+
+
+def make(keys: dict[str, object]):
+    cfg = load_config(None, overrides(keys))
+    torch.manual_seed(0)
+    return cfg, build_model(cfg).train()
+
+
+def measured(model: nn.Module, cfg, clips: int) -> int:
+    """Most bytes that torch's CPU allocator held in a step beyond what it held before."""
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    side = cfg.DATA.TRAIN_CROP_SIZE
+
+    def step() -> None:
+        raw = torch.zeros(clips, 3, cfg.DATA.NUM_FRAMES, side, side, dtype=torch.uint8)
+        batch = raw.float()
+        with autocast(torch.device("cpu"), cfg.TRAIN.PRECISION):
+            loss = F.cross_entropy(model(batch), torch.zeros(clips, dtype=torch.int64))
+        loss.backward()
+        del raw
+
+    step()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    now = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return peak
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_computed_peak_is_near_the_measured_one(family, precision):
+    cfg, model = make(FAMILIES[family] | {"TRAIN.PRECISION": precision})
+    for recomputed in (0, 2, len(blocks_of(model))):
+        recompute_first(model, recomputed)
+        computed = activation_bytes(model, cfg, CLIPS, recomputed)
+        assert computed == pytest.approx(measured(model, cfg, CLIPS), rel=0.1), recomputed
+
+
+def test_computing_it_leaves_the_model_and_the_generator_alone():
+    cfg, model = make(V2)
+    recompute_first(model, 1)
+    before = [block.recompute for block in blocks_of(model)], torch.get_rng_state()
+    activation_bytes(model, cfg, CLIPS, 3)
+    assert [block.recompute for block in blocks_of(model)] == before[0]
+    assert torch.equal(torch.get_rng_state(), before[1])
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_least_is_recomputed_that_fits(caplog):
+    caplog.set_level("INFO", "mvit_video")
+    cfg, model = make(V2)
+    state, blocks = state_bytes(model, cfg, 1), len(blocks_of(model))
+    peaks = [state + activation_bytes(model, cfg, CLIPS, n) for n in range(blocks + 1)]
+    assert peaks == sorted(peaks, reverse=True) and peaks[-1] < 0.6 * peaks[0]
+    for number, peak in enumerate(peaks[:3]):
+        cfg, model = make(V2 | {"TRAIN.MEMORY_BUDGET": (peak + 1) / GIB})
+        assert fit_to_budget(model, cfg, World()) == number
+        assert [block.recompute for block in blocks_of(model)] == [
+            i < number for i in range(blocks)
+        ]
+    assert "2 of 4 blocks recomputed, stage 0: 1 of 1, stage 1: 1 of 3" in caplog.text
+
+
+def test_a_budget_that_nothing_fits_says_what_to_change():
+    cfg, model = make(V2 | {"TRAIN.MEMORY_BUDGET": 1e-3})
+    with pytest.raises(InputError, match=r"TRAIN\.BATCH_SIZE"):
+        fit_to_budget(model, cfg, World())
+    with pytest.raises(InputError, match="GiB per rank"):
+        make(V2 | {"TRAIN.MEMORY_BUDGET": -1})
+
+
+def test_shards_and_micro_batches_take_less():
+    cfg, model = make(V2 | {"SOLVER.EMA_DECAY": 0.9})
+    weights = sum(p.numel() for p in model.parameters())
+    assert state_bytes(model, cfg, 4) == 4 * 5 * weights  # weights, average, gradient, two moments
+    sharded, _ = make(V2 | {"SOLVER.EMA_DECAY": 0.9, "TRAIN.FSDP": True})
+    assert state_bytes(model, sharded, 1) == state_bytes(model, cfg, 1)
+    block = sum(p.numel() for p in blocks_of(model)[-1].parameters())
+    assert state_bytes(model, sharded, 8) == 4 * (5 * weights // 8 + 4 * block)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_budget_changes_no_gradient(family):
+    results = []
+    for recomputed in (0, 3):
+        _, model = make(FAMILIES[family])
+        recompute_first(model.double(), recomputed)
+        torch.manual_seed(3)
+        clip = torch.randn(2, 3, 8, 64, 64, dtype=torch.float64)
+        model(clip).square().sum().backward()
+        results.append([parameter.grad for parameter in model.parameters()])
+    for plain, recomputed in zip(*results, strict=True):
+        torch.testing.assert_close(plain, recomputed, rtol=1e-12, atol=1e-14)
