@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -107,13 +108,14 @@ def activation_bytes(model: nn.Module, cfg: CfgNode, clips: int, recomputed: int
         recomputed: how many blocks are, from the first one on, in place of those that are marked.
     """
     size = (clips, 3, cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE, cfg.DATA.TRAIN_CROP_SIZE)
-    mode, live = FakeTensorMode(), _LiveBytes()
+    mode = FakeTensorMode()
     with mode:
         fake = shadow(model, lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))
-        for parameter in fake.parameters():
-            if parameter.requires_grad:
-                parameter.grad = torch.empty_like(parameter)
+        trained = [parameter for parameter in fake.parameters() if parameter.requires_grad]
+        for parameter in trained:
+            parameter.grad = torch.empty_like(parameter)
     recompute_first(fake.train(), recomputed)
+    live = _LiveBytes((*fake.parameters(), *fake.buffers(), *(p.grad for p in trained)))
     with mode, live:
         _raw = torch.empty(size, dtype=torch.uint8)  # stays while the pass lasts
         batch = torch.empty(size)
@@ -125,12 +127,16 @@ def activation_bytes(model: nn.Module, cfg: CfgNode, clips: int, recomputed: int
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Counts the bytes of tensors made inside it that are still alive, and the most there were."""
+    """Counts the bytes of tensors made inside it that are still alive, and the most there were.
 
-    def __init__(self) -> None:
+    Args:
+        before: tensors that are there already. A view of one would look like a new tensor.
+    """
+
+    def __init__(self, before: Iterable[Tensor]) -> None:
         super().__init__()
         self.now = self.peak = 0
-        self._known = WeakIdKeyDictionary()
+        self._known = WeakIdKeyDictionary((tensor.untyped_storage(), 0) for tensor in before)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

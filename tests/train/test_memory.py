@@ -61,7 +61,6 @@ def measured(model: nn.Module, cfg, clips: int) -> int:
         loss.backward()
         del raw
 
-    step()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
@@ -72,14 +71,27 @@ def measured(model: nn.Module, cfg, clips: int) -> int:
     return peak
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("family", FAMILIES)
+# No MViT in bfloat16: a CPU without such instructions unfolds the input of a 3D convolution, which a GPU does not.
+_slowly = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("family", "precision"),
+    [
+        ("MViT v2", "float32"),
+        ("CloFormer", "float32"),
+        pytest.param("MViT v1", "float32", marks=_slowly),
+        pytest.param("DualViT", "float32", marks=_slowly),
+        pytest.param("MPViT", "float32", marks=_slowly),
+        pytest.param("CloFormer", "bfloat16", marks=_slowly),
+    ],
+)
 def test_the_computed_peak_is_near_the_measured_one(family, precision):
     cfg, model = make(FAMILIES[family] | {"TRAIN.PRECISION": precision})
-    for recomputed in (0, 2, len(blocks_of(model))):
+    for recomputed in (0, len(blocks_of(model))):
         recompute_first(model, recomputed)
         computed = activation_bytes(model, cfg, CLIPS, recomputed)
-        assert computed == pytest.approx(measured(model, cfg, CLIPS), rel=0.1), recomputed
+        assert computed == pytest.approx(measured(model, cfg, CLIPS), rel=0.08), recomputed
 
 
 def test_computing_it_leaves_the_model_and_the_generator_alone():
@@ -97,14 +109,13 @@ def test_the_least_is_recomputed_that_fits(caplog):
     cfg, model = make(V2)
     state, blocks = state_bytes(model, cfg, 1), len(blocks_of(model))
     peaks = [state + activation_bytes(model, cfg, CLIPS, n) for n in range(blocks + 1)]
-    assert peaks == sorted(peaks, reverse=True) and peaks[-1] < 0.6 * peaks[0]
-    for number, peak in enumerate(peaks[:3]):
-        cfg, model = make(V2 | {"TRAIN.MEMORY_BUDGET": (peak + 1) / GIB})
-        assert fit_to_budget(model, cfg, World()) == number
-        assert [block.recompute for block in blocks_of(model)] == [
-            i < number for i in range(blocks)
-        ]
+    assert peaks == sorted(peaks, reverse=True) and peaks[2] < peaks[1] < 0.85 * peaks[0]
+    cfg, model = make(V2 | {"TRAIN.MEMORY_BUDGET": (peaks[1] - 1) / GIB})
+    assert fit_to_budget(model, cfg, World()) == 2
+    assert [block.recompute for block in blocks_of(model)] == [True, True, False, False]
     assert "2 of 4 blocks recomputed, stage 0: 1 of 1, stage 1: 1 of 3" in caplog.text
+    cfg, model = make(V2 | {"TRAIN.MEMORY_BUDGET": 1})
+    assert fit_to_budget(model, cfg, World()) == 0
 
 
 def test_a_budget_that_nothing_fits_says_what_to_change():
@@ -121,18 +132,19 @@ def test_shards_and_micro_batches_take_less():
     assert state_bytes(model, cfg, 4) == 4 * 5 * weights  # weights, average, gradient, two moments
     sharded, _ = make(V2 | {"SOLVER.EMA_DECAY": 0.9, "TRAIN.FSDP": True})
     assert state_bytes(model, sharded, 1) == state_bytes(model, cfg, 1)
-    block = sum(p.numel() for p in blocks_of(model)[-1].parameters())
-    assert state_bytes(model, sharded, 8) == 4 * (5 * weights // 8 + 4 * block)
+    sizes = sorted(sum(p.numel() for p in block.parameters()) for block in blocks_of(model))
+    whole_blocks = 2 * (sizes[-1] + sizes[-2])  # weights and gradients
+    assert state_bytes(model, sharded, 8) == 4 * (5 * weights // 8 + whole_blocks)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ("DualViT", "MPViT", "CloFormer"))  # MViT: tests/models
 def test_a_budget_changes_no_gradient(family):
     results = []
     for recomputed in (0, 3):
         _, model = make(FAMILIES[family])
         recompute_first(model.double(), recomputed)
         torch.manual_seed(3)
-        clip = torch.randn(2, 3, 8, 64, 64, dtype=torch.float64)
+        clip = torch.randn(2, 3, 4, 32, 32, dtype=torch.float64)
         model(clip).square().sum().backward()
         results.append([parameter.grad for parameter in model.parameters()])
     for plain, recomputed in zip(*results, strict=True):
