@@ -7,9 +7,12 @@ anywhere, takes files up to a size and videos up to a length, and removes what w
 from __future__ import annotations
 
 import base64
+import errno
 import html
 import os
+import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,9 +29,11 @@ from mvit_video.predict.recognizer import Recognizer
 from mvit_video.predict.text import plain
 
 if TYPE_CHECKING:
+    import fastapi
     import gradio
 
 _KEPT_SECONDS = 900  # an upload, for its player
+_PORTS = range(7860, 7960)
 _MOST_WAITING = 8  # visitors; videos are looked at one after the other
 
 
@@ -99,10 +104,9 @@ def build_page(recognizer: Recognizer, title: str, limits: Limits) -> gradio.Blo
             return answer(recognizer, video, limits)
         except (VideoError, InputError) as error:
             reason = error.reason if isinstance(error, VideoError) else str(error)
-            reason = reason.replace(
-                video, Path(video).name
-            )  # where this machine keeps it is its own affair
-            raise gr.Error(html.escape(plain(reason)), duration=None) from None
+            # Where this machine keeps it is its own affair.
+            reason = html.escape(plain(reason.replace(video, Path(video).name)))
+            raise gr.Error(reason, duration=None, print_exception=False) from None
 
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(60, _KEPT_SECONDS)) as page:
         gr.Markdown(f"# {html.escape(plain(title))}")
@@ -130,31 +134,58 @@ def served(
     Raises:
         InputError: the port is taken, or the address is not this machine's.
     """
-    gr = _gradio()
-    with tempfile.TemporaryDirectory(prefix="mvit_video_page_") as folder:
+    import uvicorn
+
+    with (
+        tempfile.TemporaryDirectory(prefix="mvit_video_page_") as folder,
+        _listening(host, port) as listener,
+    ):
         os.environ["GRADIO_TEMP_DIR"] = page.GRADIO_CACHE = folder
+        config = uvicorn.Config(_app(page, limits), log_level="error", timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listener],), name="page")
+        thread.start()
+        shown = f"[{host}]" if ":" in host else host
         try:
-            _, address, _ = page.launch(
-                server_name=host,
-                server_port=port,
-                share=False,
-                prevent_thread_lock=True,
-                quiet=True,
-                ssr_mode=False,
-                max_file_size=f"{limits.mib}mb",
-                footer_links=[],
-                css=_template("page.css"),
-                # The machine's own fonts: the theme's would come from elsewhere.
-                theme=gr.themes.Default(
-                    font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-                ),
-            )
-        except OSError as error:
-            raise InputError(f"cannot listen on {host}: {error}") from None
-        try:
-            yield address
+            yield f"http://{shown}:{listener.getsockname()[1]}/"
         finally:
-            page.close(verbose=False)
+            server.should_exit = True
+            thread.join()
+
+
+def _app(page: gradio.Blocks, limits: Limits) -> fastapi.FastAPI:
+    """The page as an application of its own."""
+    import fastapi
+
+    gr = _gradio()
+    return gr.mount_gradio_app(
+        fastapi.FastAPI(),
+        page,
+        path="/",
+        max_file_size=f"{limits.mib}mb",
+        ssr_mode=False,
+        footer_links=[],
+        css=_template("page.css"),
+        # The machine's own fonts: the theme's would come from elsewhere.
+        theme=gr.themes.Default(
+            font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+        ),
+    )
+
+
+def _listening(host: str, port: int | None) -> socket.socket:
+    """A socket that listens, so nothing can take its port before the server is up."""
+    for number in _PORTS if port is None else (port,):
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            return socket.create_server((host, number), family=family)
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            if port is not None or not taken:
+                raise InputError(f"cannot listen on {host}, port {number}: {error.strerror}") from None
+    raise InputError(
+        f"the ports {_PORTS.start} ... {_PORTS.stop - 1} of {host} are all taken; free one, or name another (--port)"
+    )
 
 
 def _template(name: str) -> str:
