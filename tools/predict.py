@@ -29,7 +29,6 @@ from mvit_video.predict.recognizer import Recognizer
 from mvit_video.predict.run import predict_inputs
 from mvit_video.predict.segments import Segment
 from mvit_video.predict.shards import merge_shards
-from mvit_video.predict.text import plain
 
 
 def make_parser() -> Parser:
@@ -80,8 +79,7 @@ def _watch(recognizer: Recognizer, options: argparse.Namespace) -> int:
     try:
         for item in recognizer.watch(source, **settings):
             if isinstance(item, Segment):
-                line = f"{item.begin:9.2f} {item.end:9.2f}  {item.score:6.1%}  {item.name}"
-                print(plain(line), flush=True)
+                print(item, flush=True)
     except VideoError as error:
         raise InputError(f"camera {error}") from None
     return 0

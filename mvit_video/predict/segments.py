@@ -14,6 +14,7 @@ import numpy as np
 
 from mvit_video.errors import InputError
 from mvit_video.predict.results import class_name
+from mvit_video.predict.text import plain
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class Segment:
     label: int
     name: str
     score: float
+
+    def __str__(self) -> str:
+        return plain(f"{self.begin:9.2f} {self.end:9.2f}  {self.score:6.1%}  {self.name}")
 
 
 class SegmentMerger:

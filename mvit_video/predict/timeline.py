@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mvit_video.predict.segments import Segment, SegmentMerger
+from mvit_video.predict.text import plain
 from mvit_video.predict.windows import Window, Windows
 
 
@@ -37,8 +38,11 @@ class Timeline:
     damaged: int = 0
 
     def __str__(self) -> str:
-        lines = [f"{s.begin:9.2f} {s.end:9.2f}  {s.score:6.1%}  {s.name}" for s in self.segments]
-        return "\n".join([f"{self.video} ({self.duration:.2f} s)", *(lines or ["  no segment"])])
+        lines = [str(segment) for segment in self.segments]
+        damage = f", {self.damaged} packets or pictures damaged" if self.damaged else ""
+        return "\n".join(
+            [plain(f"{self.video} ({self.duration:.2f} s{damage})"), *(lines or ["  no segment"])]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON; without the scores of the windows."""

@@ -18,6 +18,7 @@ from mvit_video.predict.results_files import file_for, write_csv
 from mvit_video.predict.segments import Segment
 from mvit_video.predict.subtitles import srt, vtt
 from mvit_video.predict.text import plain
+from mvit_video.predict.timeline import Timeline
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -82,8 +83,12 @@ def test_times_of_subtitles():
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_is_printed_is_one_line_without_escapes(name):
     prediction = Prediction(name, (ClassScore(0, name, 0.5),), np.zeros(1), np.zeros((1, 1)))
-    assert not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u202e\ud800]", str(prediction))
-    str(prediction).encode("utf-8")
+    segment = Segment(0.0, 1.0, 0, name, 0.5)
+    timeline = Timeline(name, 1.0, np.zeros((1, 2)), np.zeros((1, 1)), (segment,))
+    for line in (str(prediction), *str(timeline).split("\n")):
+        assert not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u202e\ud800]", line)
+        line.encode("utf-8")
+    assert str(timeline).count("\n") == 1
 
 
 def test_files_of_videos_lie_in_their_folder_and_never_collide(tmp_path):

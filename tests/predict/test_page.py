@@ -11,12 +11,15 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mvit_video import Recognizer
 from mvit_video.errors import InputError
+from mvit_video.predict.page import page as page_module
 from mvit_video.predict.page.chart import clock, timeline_chart
 from mvit_video.predict.page.page import Limits, answer, build_page, served
 from mvit_video.predict.segments import Segment
@@ -59,6 +62,7 @@ def test_a_dropped_video_gets_scores_a_timeline_and_a_look(address, open_page, t
     page.wait_for_function("video => video.readyState >= 2", arg=heat.element_handle())
     assert heat.evaluate("video => video.videoWidth") > 200
     film = page.locator("#film video")
+    page.wait_for_function("film => film.readyState > 0", arg=film.element_handle())
     half = film.evaluate("video => video.duration") / 2
     plot.scroll_into_view_if_needed()
     box = plot.bounding_box()
@@ -76,6 +80,7 @@ def test_a_segment_is_reached_with_the_keyboard(address, open_page, trained):
     button = page.locator("#timeline .plot button").first
     button.wait_for()
     film = page.locator("#film video")
+    page.wait_for_function("film => film.readyState > 0", arg=film.element_handle())
     film.evaluate("video => { video.currentTime = video.duration }")
     button.focus()
     page.keyboard.press("Enter")
@@ -142,6 +147,12 @@ def test_the_tool_serves_until_it_is_interrupted(trained):
         assert process.wait(30) == 0
 
 
+def test_pages_that_start_at_once_get_a_port_each():
+    listen = page_module._listening
+    with listen("127.0.0.1", None) as one, listen("127.0.0.1", None) as two:
+        assert one.getsockname()[1] != two.getsockname()[1]
+
+
 def test_a_taken_port_is_said(recognizer):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -156,6 +167,26 @@ def test_files_of_this_machine_are_not_served(address):
     for path in ("/etc/hostname", __file__):
         with pytest.raises(urllib.error.HTTPError):
             urllib.request.urlopen(f"{address}gradio_api/file={path}")
+
+
+HOSTILE = ("<img src=x onerror='marked = 1'>", "${marked = 1}", "{{marked}} `${marked = 1}` [a](b)")
+
+
+def test_class_names_are_text_everywhere_on_the_page(recognizer, trained, open_page):
+    hostile = Recognizer(
+        recognizer.model, replace(recognizer.preprocessing, class_names=HOSTILE), device="cpu"
+    )
+    with served(build_page(hostile, HOSTILE[0], LIMITS), LIMITS) as address:
+        page = open_page(address, allowed=ALLOWED)
+        assert page.locator("h1").inner_text() == HOSTILE[0]
+        for number, name in enumerate(HOSTILE):
+            assert name in page.locator(".about").first.inner_text()
+            page.reload()
+            drop(page, trained.videos / f"test_{number}.mp4")
+            assert page.locator("#timeline .name").first.inner_text() == name
+            assert name in page.locator("#scores").inner_text()
+        assert page.evaluate("typeof marked") == "undefined"
+        assert page.locator("img[src=x]").count() == 0
 
 
 def one_window(*segments: Segment) -> Timeline:

@@ -68,7 +68,7 @@ def explain(
     best = int(scores.argmax())
     answer = f"{class_name(recognizer.class_names, best)} {scores[best]:.0%}"
     if method == "rollout":
-        maps = [HeatMap("attention rollout, beyond even attention", rollout(model, clip.fed))]
+        maps = [HeatMap("attention rollout", rollout(model, clip.fed))]
     elif method == "semantic":
         maps = [
             HeatMap(

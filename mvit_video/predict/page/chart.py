@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +15,7 @@ from mvit_video.predict.segments import Segment
 from mvit_video.predict.text import plain
 from mvit_video.predict.timeline import Timeline
 
-_MOST_ROWS = 6
+_MOST_ROWS = 8
 _STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600)  # seconds between two ticks
 _MOST_TICKS = 5
 
@@ -35,7 +36,7 @@ class Row:
 
 
 def timeline_chart(timeline: Timeline, class_names: Sequence[str]) -> str:
-    """HTML of a chart with a row for each class that is on for some time, or is the best on the whole.
+    """HTML of a chart with a row for each class that is on, or for the best one on the whole where none is.
 
     Args:
         timeline: of a video.
@@ -66,12 +67,14 @@ def clock(seconds: float) -> str:
 
 
 def _classes(timeline: Timeline) -> list[int]:
-    """Those that are on, longest first; then the best one of all windows, if it is not among them."""
-    length: dict[int, float] = {}
+    """Those that are on for longest, in the order of their first segments; the best one on the whole if none is."""
+    begin: dict[int, float] = {}
+    length: Counter[int] = Counter()
     for segment in timeline.segments:
-        length[segment.label] = length.get(segment.label, 0.0) + segment.end - segment.begin
-    length.setdefault(int(timeline.scores.mean(axis=0).argmax()), 0.0)
-    return sorted(length, key=length.__getitem__, reverse=True)[:_MOST_ROWS]
+        begin.setdefault(segment.label, segment.begin)
+        length[segment.label] += segment.end - segment.begin
+    longest = [label for label, _ in length.most_common(_MOST_ROWS)]
+    return sorted(longest, key=begin.__getitem__) or [int(timeline.scores.mean(axis=0).argmax())]
 
 
 def _polygon(timeline: Timeline, label: int) -> str:

@@ -20,6 +20,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from mvit_video.data.preprocessing import Preprocessing
 from mvit_video.errors import InputError, VideoError
 from mvit_video.predict.explain.clip import read_clip
 from mvit_video.predict.explain.explanation import explain
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _KEPT_SECONDS = 900  # an upload, for its player
 _PORTS = range(7860, 7960)
+_NAMED = 12  # classes
 _MOST_WAITING = 8  # visitors; videos are looked at one after the other
 
 
@@ -66,11 +68,31 @@ def answer(recognizer: Recognizer, video: str, limits: Limits) -> Answer:
         VideoError: it cannot be decoded.
         InputError: it is too long.
     """
-    timeline = recognizer.timeline(video, longest=60 * limits.minutes)  # first, as it is bounded
+    window = clip_seconds(recognizer.preprocessing)
+    # First, as it alone is bounded.
+    timeline = recognizer.timeline(video, window, window / 4, longest=60 * limits.minutes)
     prediction = recognizer(video)
     scores = {plain(best.name): best.score for best in prediction.top}
     chart = timeline_chart(timeline, recognizer.class_names)
     return Answer(scores, chart, _looks(recognizer, video))
+
+
+def clip_seconds(preprocessing: Preprocessing) -> float:
+    """The length of a model's clip; 2 where a clip is as long as its video."""
+    if preprocessing.sampling == "segments":
+        return 2.0
+    return preprocessing.num_frames * preprocessing.sampling_rate / preprocessing.target_fps
+
+
+def about(recognizer: Recognizer, limits: Limits) -> str:
+    """HTML of what the model knows, and what a visitor may hand in."""
+    model, names = recognizer.model, recognizer.class_names
+    known = ", ".join(names[:_NAMED]) + ", ..." * (len(names) > _NAMED)
+    facts = (
+        f"{type(model).__name__}, {model.spec.num_classes} classes{': ' * bool(names)}{known}.",
+        f"Videos up to {limits.mib} MiB and {limits.minutes:g} minutes.",
+    )
+    return "".join(f'<p class="about">{html.escape(plain(fact))}</p>' for fact in facts)
 
 
 def _looks(recognizer: Recognizer, video: str) -> str:
@@ -83,9 +105,10 @@ def _looks(recognizer: Recognizer, video: str) -> str:
         data = base64.b64encode(path.read_bytes()).decode()
     caption = html.escape(plain("; ".join(each.title for each in told.maps)))
     return (
-        '<figure class="looks"><video controls autoplay loop muted playsinline '
+        '<h2>Where the model looks</h2><figure class="looks"><video controls autoplay loop muted playsinline '
         f'src="data:video/mp4;base64,{data}"></video>'
-        f"<figcaption>{caption}</figcaption></figure>"
+        f"<figcaption>The clip in the middle of the video: {caption}. docs/explain.md says how to read it."
+        "</figcaption></figure>"
     )
 
 
@@ -108,14 +131,14 @@ def build_page(recognizer: Recognizer, title: str, limits: Limits) -> gradio.Blo
             reason = html.escape(plain(reason.replace(video, Path(video).name)))
             raise gr.Error(reason, duration=None, print_exception=False) from None
 
-    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(60, _KEPT_SECONDS)) as page:
-        gr.Markdown(f"# {html.escape(plain(title))}")
+    with gr.Blocks(
+        title=plain(title), analytics_enabled=False, delete_cache=(60, _KEPT_SECONDS)
+    ) as page:
+        gr.HTML(f"<h1>{html.escape(plain(title))}</h1>{about(recognizer, limits)}")
         with gr.Row():
             film = gr.Video(label="Video", sources=["upload"], elem_id="film", height=360)
             scores = gr.Label(label="What is to be seen", num_top_classes=5, elem_id="scores")
-        gr.Markdown("## What is on when\nClick the chart to go there in the video.")
         timeline = gr.HTML(elem_id="timeline", js_on_load=_template("seek.js"))
-        gr.Markdown("## Where the model looks")
         looks = gr.HTML(elem_id="looks")
         film.change(look, film, [scores, timeline, looks], api_visibility="private")
     return page.queue(max_size=_MOST_WAITING, default_concurrency_limit=1)
@@ -182,7 +205,9 @@ def _listening(host: str, port: int | None) -> socket.socket:
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             if port is not None or not taken:
-                raise InputError(f"cannot listen on {host}, port {number}: {error.strerror}") from None
+                raise InputError(
+                    f"cannot listen on {host}, port {number}: {error.strerror}"
+                ) from None
     raise InputError(
         f"the ports {_PORTS.start} ... {_PORTS.stop - 1} of {host} are all taken; free one, or name another (--port)"
     )
