@@ -12,6 +12,7 @@ from mvit_video.errors import InputError
 from mvit_video.models import REGISTRY
 from mvit_video.models.blocks import recompute
 from mvit_video.models.features import FeaturePyramid
+from mvit_video.models.mvit import fuse_pooling
 from mvit_video.weights import load_weights
 from mvit_video.weights.checkpoint import Source
 from mvit_video.weights.zoo import weights_url
@@ -45,8 +46,11 @@ def build_model(
         family = REGISTRY[config.MODEL.MODEL_NAME]
         spec = family.spec_from_config(config)
     model = family.model(replace(spec, **changes) if changes else spec)
-    if not isinstance(config, str) and config.MODEL.ACT_CHECKPOINT:
-        recompute(model, config.MODEL.ACT_CHECKPOINT_STAGES or None)
+    if not isinstance(config, str):
+        if config.MODEL.ACT_CHECKPOINT:
+            recompute(model, config.MODEL.ACT_CHECKPOINT_STAGES or None)
+        if config.MVIT.POOL_BACKEND == "triton":
+            fuse_pooling(model)
     if pretrained is True:
         pretrained = _public_weights(config)
     if pretrained:

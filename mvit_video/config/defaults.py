@@ -64,6 +64,11 @@ SECTIONS: dict[str, Section] = {
                 "Pooling operator: depthwise convolution shared by the heads, one filter set per head, max or average.",
                 ("conv", "conv_unshared", "max", "avg"),
             ),
+            "POOL_BACKEND": Key(
+                "torch",
+                "What computes convolutional pools with their norms on a GPU: torch, or one Triton kernel, whose results differ by rounding. Measure which is faster with tools/benchmark.py pooling --against triton.",
+                ("torch", "triton"),
+            ),
             "POOL_FIRST": Key(
                 False, "Pool before the query, key and value projections instead of after."
             ),

@@ -181,3 +181,27 @@ def pool_tokens(
     if num_extra:
         pooled = torch.cat((extra.to(pooled.dtype), pooled), dim=1)
     return pooled, tuple(cube.shape[1:4])
+
+
+def pool_and_norm(
+    tokens: Tensor,
+    thw: Grid,
+    pool: Callable[[Tensor], Tensor],
+    norm: nn.LayerNorm | None,
+    num_extra: int = 0,
+) -> tuple[Tensor, Grid]:
+    """`pool_tokens`, then the norm of all tokens, head by head (the extra ones too), where there is
+    one.
+
+    Args:
+        norm: over the width of one head.
+
+    Returns:
+        (B, num_extra + T' * H' * W', C) in the dtype that the pool gives, and (T', H', W').
+    """
+    tokens, thw = pool_tokens(tokens, thw, pool, num_extra)
+    if norm is None:
+        return tokens, thw
+    # Autocast gives a norm's output in float32; the attention that follows wants the tokens' dtype.
+    by_head = norm(tokens.unflatten(-1, (-1, *norm.normalized_shape)))
+    return by_head.flatten(-2).to(tokens.dtype), thw

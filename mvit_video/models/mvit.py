@@ -16,7 +16,13 @@ from mvit_video.errors import InputError
 from mvit_video.layers.attention import attention, relative_position_bias
 from mvit_video.layers.embedding import CubeEmbedding
 from mvit_video.layers.mlp import DropPath, Mlp
-from mvit_video.layers.pooling import AvgPool3d, DepthwiseConv3d, MaxPool3d, pool_tokens
+from mvit_video.layers.pooling import (
+    AvgPool3d,
+    DepthwiseConv3d,
+    MaxPool3d,
+    pool_and_norm,
+    pool_tokens,
+)
 from mvit_video.layers.position import (
     EvalCache,
     relative_vectors,
@@ -57,6 +63,7 @@ class MultiScaleAttention(nn.Module):
         for axis, rows in zip("thw", block.relative_rows, strict=True):
             table = nn.Parameter(torch.zeros(rows, dim_out // block.num_heads)) if rows else None
             self.register_parameter(f"rel_pos_{axis}", table)
+        self.pool_and_norm = pool_and_norm  # see `fuse_pooling`
         self.cache = EvalCache()
 
     def forward(self, x: Tensor, thw: Grid) -> tuple[Tensor, Grid]:
@@ -91,13 +98,7 @@ class MultiScaleAttention(nn.Module):
         self, x: Tensor, thw: Grid, pool: nn.Module | None, norm: nn.LayerNorm | None
     ) -> tuple[Tensor, Grid]:
         """Pool the grid tokens, then normalise all of them, head by head (the class token too)."""
-        if pool is None:
-            return x, thw
-        x, thw = pool_tokens(x, thw, pool, self.num_extra)
-        if norm is not None:
-            # Autocast gives a norm's output in float32; the attention that follows wants x's dtype.
-            x = norm(x.unflatten(-1, (-1, *norm.normalized_shape))).flatten(-2).to(x.dtype)
-        return x, thw
+        return (x, thw) if pool is None else self.pool_and_norm(x, thw, pool, norm, self.num_extra)
 
     def _relative_bias(self, q: Tensor, q_thw: Grid, k_thw: Grid) -> tuple[Tensor, Tensor] | None:
         tables = (self.rel_pos_t, self.rel_pos_h, self.rel_pos_w)
@@ -125,6 +126,27 @@ class MultiScaleAttention(nn.Module):
     def train(self, mode: bool = True) -> MultiScaleAttention:
         self.cache.clear()
         return super().train(mode)
+
+
+def fuse_pooling(model: nn.Module) -> None:
+    """Lets the attentions of an MViT pool and normalise in one Triton kernel on CUDA; elsewhere, and
+    for shapes without a kernel, they do as before.
+
+    Raises:
+        InputError: there is a GPU, but no triton.
+    """
+    try:
+        from mvit_video.layers import pooling_triton
+    except ModuleNotFoundError as error:
+        if not torch.cuda.is_available():
+            return  # a model that was trained with the kernel is used on a CPU
+        raise InputError(
+            f"MVIT.POOL_BACKEND triton needs {error.name}, which is not installed: pip install triton in the"
+            " version that this torch asks for, or set MVIT.POOL_BACKEND torch"
+        ) from error
+    for module in model.modules():
+        if isinstance(module, MultiScaleAttention):
+            module.pool_and_norm = pooling_triton.pool_and_norm
 
 
 def _make_pool(spec: MViTSpec, width: int, pool: PoolSpec | None) -> nn.Module | None:

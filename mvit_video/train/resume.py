@@ -28,6 +28,7 @@ _NOTED = {
     "SOLVER.MAX_EPOCH": "the learning rate follows the new length from here on",
     "SOLVER.ACCUMULATE_STEPS": "updates stay the same but for rounding and the drawing of dropout",
     "MODEL.COMPILE": "numbers stay the same but for rounding",
+    "MVIT.POOL_BACKEND": "numbers stay the same but for rounding",
     "MODEL.ACT_CHECKPOINT": "numbers stay the same but for rounding",
     "MODEL.ACT_CHECKPOINT_STAGES": "numbers stay the same but for rounding",
     "TRAIN.MEMORY_BUDGET": "numbers stay the same but for rounding",
