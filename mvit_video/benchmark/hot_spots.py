@@ -6,6 +6,7 @@ instead.
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -23,11 +24,11 @@ from mvit_video.build import build_model
 from mvit_video.errors import InputError
 from mvit_video.evaluate.scoring import autocast
 from mvit_video.layers.attention import attention
-from mvit_video.models.mvit import MultiScaleAttention
+from mvit_video.models.mvit import MultiScaleAttention, fuse_pooling
 from mvit_video.models.mvit_spec import BlockSpec, MViTSpec
 
 OURS = "mvit_video"
-POOLING_AGAINST = ("materialised",)
+POOLING_AGAINST = ("materialised", "triton")
 ATTENTION_AGAINST = ("materialised", "masked", "flex")
 
 Made = tuple[Callable[[], Any], list[Tensor]]  # a pass, and what gets a gradient in it
@@ -72,7 +73,8 @@ def benchmark_pooling(
 ) -> dict[str, Any]:
     """Times the pools of q, k and v with their norms, from the fused projection's output to the attention's input.
 
-    materialised: heads moved into the batch, channels first, torch's own convolution, and back.
+    materialised: heads moved into the batch, channels first, torch's own convolution, and back; triton: one kernel
+    for each pool and its norm, on a GPU (MVIT.POOL_BACKEND).
 
     Arguments, results and errors as of `benchmark_attention`.
     """
@@ -163,7 +165,9 @@ def _pooling(
 ) -> Made:
     width = 3 * (block.dim if spec.pool_first else block.attention_dim)
     projected = _tokens(module, spec, block, batch, width).requires_grad_(module.training)
-    if name == OURS:
+    if name in (OURS, "triton"):
+        if name == "triton":
+            module = _fused(module)
         pools = [(getattr(module, f"pool_{x}"), getattr(module, f"norm_{x}")) for x in "qkv"]
 
         def run() -> list[Tensor]:
@@ -182,6 +186,14 @@ def _pooling(
         ]
 
     return run_theirs, [projected, *theirs.parameters()]
+
+
+def _fused(module: MultiScaleAttention) -> MultiScaleAttention:
+    if not torch.cuda.is_available():
+        raise InputError("--against triton needs a GPU; there is none here")
+    module = copy.deepcopy(module)
+    fuse_pooling(module)
+    return module
 
 
 def _attention(

@@ -368,7 +368,9 @@ def _gather_kernel(
                 grad = tl.load(grad_conv_ptr + place[:, None] + lane[None, :], mask=mask, other=0.0)
                 if STEP_T * STEP_H * STEP_W == 1:  # the same tap for all rows
                     tap = (i * 3 + j) * 3 + k
-                    filters = tl.load(filter_ptr + tap * WIDTH + lane[None, :], mask=in_lane, other=0.0)
+                    filters = tl.load(
+                        filter_ptr + tap * WIDTH + lane[None, :], mask=in_lane, other=0.0
+                    )
                 else:
                     tap = (tap_t * 3 + tap_h) * 3 + tap_w
                     filters = tl.load(

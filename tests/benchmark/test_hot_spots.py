@@ -9,7 +9,6 @@ import torch
 
 from mvit_video.benchmark.hot_spots import (
     OURS,
-    POOLING_AGAINST,
     _attention,
     _kinds_of_blocks,
     _pooling,
@@ -17,6 +16,7 @@ from mvit_video.benchmark.hot_spots import (
 )
 from mvit_video.benchmark.report import as_text
 from mvit_video.config import load_config
+from mvit_video.errors import InputError
 from mvit_video.models.mvit import MultiScaleAttention
 from mvit_video.models.mvit_spec import MViTSpec
 
@@ -57,7 +57,7 @@ def _by_head(x, heads):
 
 @pytest.mark.parametrize("spec", [V1, V2], ids=["v1", "v2"])
 def test_pools_equal_the_materialised_ones(spec):
-    _same(_pooling, spec, POOLING_AGAINST)
+    _same(_pooling, spec, ("materialised",))
 
 
 @pytest.mark.parametrize("spec", [V1, V2], ids=["v1", "v2"])
@@ -69,6 +69,13 @@ def test_attention_equals_the_textbooks_and_the_masked_one(spec):
 @torch.no_grad()
 def test_attention_equals_flex_attention():
     _same(_attention, V2, ("flex",), training=False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_kernel_is_not_timed_without_a_gpu():
+    cfg = load_config("configs/demo/MVIT_XS_8x4.yaml", [])
+    with pytest.raises(InputError, match="--against triton needs a GPU"):
+        benchmark_pooling(cfg, ["triton"], 1, 1)
 
 
 def test_every_block_is_in_the_table():

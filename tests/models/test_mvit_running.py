@@ -5,19 +5,23 @@ from __future__ import annotations
 import copy
 import math
 import re
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
+from mvit_video import layers
 from mvit_video.build import build_model
+from mvit_video.config import load_config
 from mvit_video.errors import InputError
 from mvit_video.models.blocks import recompute
-from mvit_video.models.mvit import MViT
+from mvit_video.models.mvit import MViT, fuse_pooling
 from mvit_video.models.mvit_presets import PRESETS
 from mvit_video.models.mvit_spec import MViTSpec
 from tests.models.test_mvit import V1, V2, VARIANTS, clip_for, gradients, randomised
+from tests.tiny_run import TINY_MODEL, overrides
 
 
 @pytest.mark.parametrize("spec", VARIANTS.values(), ids=VARIANTS.keys())
@@ -275,3 +279,26 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(InputError, match="MVITv2_S_16x4"):
         build_model("MVITv2_S_16x5")
     assert "MVITv2_S_16x4" in PRESETS
+
+
+@pytest.fixture
+def without_triton(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.delitem(sys.modules, "mvit_video.layers.pooling_triton", raising=False)
+    monkeypatch.delattr(layers, "pooling_triton", raising=False)
+
+
+def test_a_model_trained_with_triton_runs_on_a_cpu_without_it(without_triton) -> None:
+    torch.manual_seed(0)
+    cfg = load_config(None, [*overrides(TINY_MODEL), "MVIT.POOL_BACKEND", "triton"])
+    model = build_model(cfg).eval()
+    torch.manual_seed(0)
+    plain = build_model(load_config(None, overrides(TINY_MODEL))).eval()
+    clip = torch.randn(1, 3, cfg.DATA.NUM_FRAMES, 32, 32)
+    assert torch.equal(model(clip), plain(clip))
+
+
+def test_a_gpu_without_triton_is_told_what_to_install(without_triton, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(InputError, match=r"POOL_BACKEND triton needs triton, .*pip install triton"):
+        fuse_pooling(MViT(V2))
