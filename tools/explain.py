@@ -39,7 +39,7 @@ def main() -> int:
             recognizer, options.video, part, options.columns if out.suffix == ".png" else 0
         )
     except VideoError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(plain(f"error: {error}"), file=sys.stderr)
         return 1
     told = explain(recognizer, clip, options.method, label, options.level)
     try:

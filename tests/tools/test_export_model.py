@@ -52,6 +52,20 @@ def test_it_exports_checks_and_measures(run_tool, checkpoint, tmp_path):
     assert (tmp_path / "tiny.onnx").exists() and (tmp_path / "tiny.onnx.json").exists()
 
 
+def test_a_config_alone_is_a_model_that_is_not_trained(run_tool, tmp_path):
+    done = run_tool(
+        "export_model.py",
+        "--cfg",
+        "configs/demo/CLOFORMER_TINY_8x4.yaml",
+        "--to",
+        "pt2",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "drawn at random" in done.stdout
+    assert (tmp_path / "CLOFORMER_TINY_8x4.pt2").exists()
+
+
 def test_a_wrong_graph_is_exit_code_1_and_no_file(checkpoint, tmp_path):
     tool = REPOSITORY / "tools" / "export_model.py"
     words = ["--checkpoint", str(checkpoint), "--to", "pt2", "--out", str(tmp_path / "x.pt2")]

@@ -130,7 +130,7 @@ def draw(
         x_label,
         tuple(_line(one, x_axis, y_axis) for one in every),
         _legend(every),
-        x_axis.ticks(6),
+        x_axis.ticks(6, whole=all(p.x == int(p.x) for p in points)),
         y_axis.ticks(5),
         "; ".join(_in_words(one, x_label, unit) for one in every if not one.guide),
     )
@@ -168,10 +168,12 @@ class _Axis:
         share = (self._scale(value) - self._low) / (self._high - self._low)
         return round(self._begin + share * (self._end - self._begin), 1)
 
-    def ticks(self, wanted: int) -> tuple[tuple[float, str], ...]:
-        """About as many round values, and where they stand."""
+    def ticks(self, wanted: int, whole: bool = False) -> tuple[tuple[float, str], ...]:
+        """About as many round values, or fewer `whole` ones, and where they stand."""
         low, high = self._low, self._high
         values = _log_ticks(low, high) if self._log else _round_values(low, high, wanted)
+        if whole:
+            values = [value for value in values if value == int(value)]
         return tuple((self(value), f"{value:.6g}") for value in values)
 
 

@@ -100,7 +100,7 @@ def _check(model: nn.Module, method: str, label: int | None, level: int | None) 
     family = {"rollout": MViT, "semantic": DualViT}.get(method)
     if family and not isinstance(model, family):
         raise InputError(
-            f"{method} is for {family.__name__}, and this model is a {type(model).__name__}; "
+            f"{method} is for {family.__name__}, and this model's family is {type(model).__name__}; "
             f"its methods are {', '.join(dict.fromkeys((default_method(model), 'cam')))}"
         )
     if method != "cam" and (label is not None or level is not None):

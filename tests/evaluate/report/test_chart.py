@@ -34,6 +34,11 @@ def test_ticks_are_round_and_few():
     assert [text for _, text in drawn.y_ticks] == ["0", "1", "2", "3"]
 
 
+def test_what_comes_in_whole_numbers_has_no_ticks_between_them():
+    assert [text for _, text in chart_of([(1, 0.0), (2, 1.0), (3, 3.0)]).x_ticks] == ["1", "2", "3"]
+    assert [text for _, text in chart_of([(0.5, 0.0), (2, 1.0)]).x_ticks][:2] == ["0.5", "1"]
+
+
 def test_a_logarithmic_axis_has_powers_of_ten():
     drawn = chart_of([(0, 0.02), (1, 900.0)], log=True)
     assert [text for _, text in drawn.y_ticks] == ["0.1", "1", "10", "100", "1000"]
