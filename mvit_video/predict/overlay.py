@@ -51,14 +51,15 @@ def write_overlay(source: str | os.PathLike[str], target: Path, labels: Labels) 
     Raises:
         VideoError: nothing of the source can be decoded, or its sound has no place in the target's format.
         InputError: the target's suffix is none of FORMATS.
+        OSError: the target cannot be written.
     """
     if target.suffix.lower() not in FORMATS:
         raise InputError(f"overlay {target}: its suffix must be one of {', '.join(FORMATS)}")
     name = os.fspath(source)
     with (
+        atomic_file(target) as file,
         told_as_video_error(name),
         open_file(local_path(source)) as container,
-        atomic_file(target) as file,
         av.open(file, "w", format=FORMATS[target.suffix.lower()]) as out,
     ):
         _Overlay(name, container, out, labels).write()

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from mvit_video.errors import InputError
 from mvit_video.predict.overlay import FORMATS
-from mvit_video.predict.recognizer import Views
+from mvit_video.predict.recognizer import Views, parse_views
+from mvit_video.predict.segments import check_thresholds
+from mvit_video.predict.windows import check_window
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,10 @@ class TimelineSettings:
     stride: float = 0.5
     enter: float = 0.5
     leave: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_window(self.window, self.stride)
+        check_thresholds(self.enter, self.leave)
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class Request:
     def __post_init__(self) -> None:
         if self.topk < 1:
             raise InputError(f"topk is {self.topk}; it takes a number of classes from 1 on")
+        if self.views is not None:
+            parse_views(self.views)
         suffix = Path(self.overlay).suffix.lower()
         if suffix and suffix not in FORMATS and not Path(self.overlay).is_dir():
             raise InputError(

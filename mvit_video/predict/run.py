@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,7 +47,7 @@ def predict_inputs(request: Request, recognizer: Recognizer, stop: Stop | None =
         InputError: what is wrong with the request; bad videos are results, and counted.
     """
     inputs = Inputs.of(request.inputs, request.prefix)
-    _want_folders(request, len(inputs))
+    _check_targets(request, len(inputs))
     number, of = request.shard or (1, 1)
     positions = np.arange(number - 1, len(inputs), of)
     if request.results is None:
@@ -58,13 +61,31 @@ def predict_inputs(request: Request, recognizer: Recognizer, stop: Stop | None =
     return outcome
 
 
-def _want_folders(request: Request, num_inputs: int) -> None:
-    """Raises InputError where several inputs would write to one file."""
-    for target in (request.srt, request.vtt, request.overlay):
-        if num_inputs > 1 and Path(target).suffix and not Path(target).is_dir():
+def _check_targets(request: Request, num_inputs: int) -> None:
+    """Raises InputError, before any work, where several inputs would write to one file or nothing can be written."""
+    files = [Path(request.csv)] if request.csv else []
+    for target in map(Path, filter(None, (request.srt, request.vtt, request.overlay))):
+        single = num_inputs == 1 and not target.is_dir()
+        if num_inputs > 1 and target.suffix and not target.is_dir():
             raise InputError(
                 f"{target} is one file, and there are {num_inputs} inputs: name a folder"
             )
+        files.append(target if single else target / "any")
+    for file in files:
+        with _told_as_input_error(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if file.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "it is a folder")
+            if not os.access(file.parent, os.W_OK):
+                raise PermissionError(errno.EACCES, f"{file.parent} is not open to writing")
+
+
+@contextmanager
+def _told_as_input_error(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{file} cannot be written: {error.strerror or error}") from error
 
 
 def _settings(request: Request, recognizer: Recognizer) -> dict[str, Any]:
@@ -214,13 +235,15 @@ def _write_files(
     single: bool,
 ) -> None:
     """Subtitles and overlay of one video."""
-    for target, suffix, text in ((request.srt, ".srt", srt), (request.vtt, ".vtt", vtt)):
-        if target:
-            with atomic_file(file_for(Path(target), name, suffix, single)) as file:
+    for folder, suffix, text in ((request.srt, ".srt", srt), (request.vtt, ".vtt", vtt)):
+        if folder:
+            target = file_for(Path(folder), name, suffix, single)
+            with _told_as_input_error(target), atomic_file(target) as file:
                 file.write(text(result.segments).encode("utf-8"))
     if request.overlay:
         target = file_for(Path(request.overlay), name, ".mp4", single)
-        write_overlay(name, target, labels_of(result, recognizer.class_names, request.topk))
+        with _told_as_input_error(target):
+            write_overlay(name, target, labels_of(result, recognizer.class_names, request.topk))
 
 
 def _record(name: str, result: Prediction | Timeline | VideoError) -> dict[str, Any]:

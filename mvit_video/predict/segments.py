@@ -31,6 +31,12 @@ class Segment:
         return plain(f"{self.begin:9.2f} {self.end:9.2f}  {self.score:6.1%}  {self.name}")
 
 
+def check_thresholds(enter: float, leave: float) -> None:
+    """Raises InputError for thresholds that cannot be."""
+    if not 0 < leave <= enter <= 1:
+        raise InputError(f"thresholds enter {enter:g}, leave {leave:g}: 0 < leave <= enter <= 1")
+
+
 class SegmentMerger:
     """Takes the scores of one window after the other and gives each segment as soon as it has ended.
 
@@ -42,8 +48,7 @@ class SegmentMerger:
     """
 
     def __init__(self, class_names: Sequence[str], enter: float, leave: float) -> None:
-        if not 0 < leave <= enter <= 1:
-            raise InputError(f"thresholds enter {enter}, leave {leave}: 0 < leave <= enter <= 1")
+        check_thresholds(enter, leave)
         self._class_names, self._enter, self._leave = class_names, enter, leave
         self._label: int | None = None
         # Of each class's present run of windows above `leave`: when it began, the sum of its scores, their number.

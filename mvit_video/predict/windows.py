@@ -51,8 +51,7 @@ class WindowPlan:
         Raises:
             InputError: a length or stride that is none, or windows with gaps between them.
         """
-        if not (0 < stride <= length < float("inf")):
-            raise InputError(f"window {length}, stride {stride}: seconds, 0 < stride <= window")
+        check_window(length, stride)
         num_frames = preprocessing.num_frames
         if preprocessing.sampling == "segments":
             middles = (np.arange(num_frames) + 0.5) / num_frames * length
@@ -71,6 +70,12 @@ class WindowPlan:
         )
         # In the middle of a frame's time: rounded times are then no matter.
         return cls(length, stride, starts[:, None] + (shape.offsets + 0.5) / fps)
+
+
+def check_window(length: float, stride: float) -> None:
+    """Raises InputError for a length or stride that is none, or that leaves gaps between windows."""
+    if not (0 < stride <= length < math.inf):
+        raise InputError(f"window {length:g}, stride {stride:g}: seconds, 0 < stride <= window")
 
 
 @dataclass(frozen=True, eq=False)

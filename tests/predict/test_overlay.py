@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 
+from mvit_video.data.readers.stream import open_stream
 from mvit_video.errors import InputError, VideoError
 from mvit_video.predict.drawing import Panel
 from mvit_video.predict.overlay import labels_of, write_overlay
@@ -36,14 +37,14 @@ class Facts:
 
 def facts(path: Path) -> Facts:
     times, sound, begins = [], b"", []
-    with av.open(str(path)) as container:
+    with av.open(str(path), metadata_errors="ignore") as container:
         video = container.streams.video[0]
         for packet in container.demux():
             if packet.stream.type == "audio" and packet.size:
                 sound += bytes(packet)
                 begins.append(float(packet.pts * packet.time_base))
             for frame in packet.decode() if packet.stream.type == "video" else ():
-                times.append(float(frame.pts * video.time_base))
+                times.append(float((frame.pts or 0) * video.time_base))
                 last = frame.to_ndarray(format="rgb24")
         duration = container.duration / av.time_base
     height, width = last.shape[:2]
@@ -162,12 +163,40 @@ def test_sound_without_a_place_is_an_error_that_names_one_with(tmp_path):
     assert facts(tmp_path / "target.mov").sound == facts(tmp_path / "source.mov").sound
 
 
+REAL = [
+    "decord_unordered.mov",  # times out of order
+    "hmdb_TrumanShow_wave.avi",  # no times, and no frame at the first
+    "ucf_SoccerJuggling_g23_c01.avi",  # pictures packed two to a packet
+    "mma_test.avi",  # sound: MP3
+    "decord_flipping_a_pancake.mkv",  # sound: AAC
+    "ssv2_121896_with_masks.webm",
+    "tc_h264_10bits.mp4",
+    "tc_av1.mkv",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REAL)
+def test_a_real_clip_keeps_its_frames_length_and_sound(shared, tmp_path, name):
+    source, target = shared / "clips" / name, tmp_path / "target.mp4"
+    write_overlay(source, target, nothing)
+    before, after = facts(source), facts(target)
+    assert len(after.times) == len(before.times)
+    assert after.sound == before.sound
+    assert after.duration == pytest.approx(before.duration, abs=0.05)
+    with open_stream(source) as stream:
+        shown = [timed.begin for timed in stream]
+    np.testing.assert_allclose(after.times - after.times[0], shown, atol=2e-3)
+
+
 def test_what_cannot_be_written_leaves_nothing(tmp_path):
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(VideoError):
         write_overlay(tmp_path / "text.mp4", tmp_path / "target.mp4", nothing)
     with pytest.raises(InputError, match="suffix"):
         write_overlay(tmp_path / "text.mp4", tmp_path / "target.avi", nothing)
+    with pytest.raises(OSError):
+        write_overlay(tmp_path / "text.mp4", tmp_path / "text.mp4" / "target.mp4", nothing)
     assert [path.name for path in tmp_path.iterdir()] == ["text.mp4"]
 
 

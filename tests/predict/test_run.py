@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from mvit_video.errors import InputError
+from mvit_video.launch.cli import run_tool
 from mvit_video.predict.request import Outcome, Request, TimelineSettings, shard_file
 from mvit_video.predict.run import predict_inputs
 from mvit_video.predict.shards import merge_shards
@@ -206,23 +208,32 @@ def test_the_tool_writes_timelines_subtitles_and_overlays(trained, folder, tmp_p
     assert (tmp_path / "t.csv").read_text().startswith("video,begin,end,label,name,score,error\n")
 
 
-def test_wrong_words_end_with_code_2_and_no_traceback(trained, tmp_path):
+def test_wrong_words_end_with_code_2_and_one_message(trained, tmp_path, monkeypatch, capsys):
     bad = tmp_path / "bad.pt"
     bad.write_bytes(b"\x80\x04code")
+    (tmp_path / "file").touch()
+    video, known = trained.videos / "test_0.mp4", ("--checkpoint", trained.checkpoint)
     runs = {
-        "INPUTs": tool("--checkpoint", trained.checkpoint),
-        "--checkpoint": tool("x.mp4"),
-        "could run code": tool("x.mp4", "--checkpoint", bad),
-        "3/100": tool("x.mp4", "--checkpoint", trained.checkpoint, "--shard", "3"),
-        "missing.mkv": tool(
-            "--camera", tmp_path / "missing.mkv", "--checkpoint", trained.checkpoint
-        ),
+        "name INPUTs": known,
+        "--checkpoint is missing": (video,),
+        "could run code": (video, "--checkpoint", bad),
+        "'3' is not like 3/100": (video, *known, "--shard", "3"),
+        "missing.mkv": ("--camera", tmp_path / "missing.mkv", *known),
+        "--wrong": (video, *known, "--wrong"),
+        "5x2": (video, *known, "--views", "5x2"),
+        "window nan": (video, *known, "--timeline", "--window", "nan"),
+        "enter 2": (video, *known, "--timeline", "--enter", "2"),
+        "out.srt cannot be written": (video, *known, "--srt", tmp_path / "file" / "out.srt"),
+        "out.mp4 cannot be written": (video, *known, "--overlay", tmp_path / "file" / "out.mp4"),
+        "out.csv cannot be written": (video, *known, "--csv", tmp_path / "file" / "out.csv"),
+        "/out cannot be written": (video, *known, "--json", tmp_path / "file" / "out"),
     }
-    for message, run in runs.items():
-        _, told = run.communicate()
-        assert run.returncode == 2, told
-        assert message in told
-        assert "Traceback" not in told
+    main = runpy.run_path(str(REPOSITORY / "tools" / "predict.py"))["main"]
+    for message, words in runs.items():
+        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, words)])
+        assert run_tool(main) == 2, message
+        told = capsys.readouterr().err
+        assert message in told and told.count("error: ") == told.count("\n") == 1, told
 
 
 def test_a_fifo_is_watched_as_it_comes(trained, tmp_path):
