@@ -1,4 +1,4 @@
-"""Processes that do not outlive the one that started them."""
+"""What a process asks of the system: not to outlive the one that started it, and to keep the memory it frees."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
+_LARGEST = 2**30
 
 
 def die_with_parent(parent: int) -> None:
@@ -25,3 +27,15 @@ def die_with_parent(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def keep_freed_memory() -> None:
+    """Has malloc (glibc's) keep what is freed for what is allocated next, instead of giving it back to the system.
+
+    Tensors above 32 MiB are otherwise mapped anew each time, and every page of them faults when it is first written:
+    a sixth of a Dual-ViT's forward pass on CPU. The process holds on to its peak, which grows by a few percent.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST - 1)

@@ -21,13 +21,14 @@ from typing import Any, TypeVar
 import torch
 from fvcore.common.config import CfgNode
 
+from mvit_video.processes import keep_freed_memory
+
 Result = TypeVar("Result")
 
 
 def begin(cfg: CfgNode, training: bool) -> tuple[torch.device, dict[str, Any]]:
-    """Takes the config's threads; returns the device to measure on, and the setting in plain values."""
-    if cfg.NUM_THREADS:
-        torch.set_num_threads(cfg.NUM_THREADS)
+    """Sets up the process; returns the device to measure on, and the setting in plain values."""
+    set_up_process(cfg)
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return device, {
@@ -37,6 +38,13 @@ def begin(cfg: CfgNode, training: bool) -> tuple[torch.device, dict[str, Any]]:
         "pass": "training step" if training else "forward",
         "precision": cfg.TRAIN.PRECISION if training else cfg.TEST.PRECISION,
     }
+
+
+def set_up_process(cfg: CfgNode) -> None:
+    """Threads and memory as a run has them."""
+    keep_freed_memory()
+    if cfg.NUM_THREADS:
+        torch.set_num_threads(cfg.NUM_THREADS)
 
 
 def alternate(

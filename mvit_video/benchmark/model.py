@@ -17,6 +17,7 @@ from mvit_video.benchmark.measure import (
     median_and_spread,
     peak_resident_mib,
     ratio,
+    set_up_process,
     speed,
 )
 from mvit_video.evaluate.scoring import autocast
@@ -125,8 +126,7 @@ def _memory(
 def _resident_before_and_peak(
     cfg: CfgNode, name: str, batch: int, training: bool
 ) -> tuple[float, float]:
-    if cfg.NUM_THREADS:
-        torch.set_num_threads(cfg.NUM_THREADS)
+    set_up_process(cfg)
     run_pass = _make_pass(make_candidate(cfg, name, batch), cfg, training, torch.device("cpu"))
     before = peak_resident_mib()
     for _ in range(2):  # in training, the second pass meets the first one's gradients

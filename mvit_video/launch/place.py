@@ -16,6 +16,7 @@ from fvcore.common.config import CfgNode
 from mvit_video.errors import InputError
 from mvit_video.launch.meeting import meeting_store, roll_call
 from mvit_video.launch.slurm import expand_counts, expand_hosts, meeting_port
+from mvit_video.processes import keep_freed_memory
 from mvit_video.world import World
 
 # How long ranks wait for each other: longer than any rank may be busy alone, such as merging a large test.
@@ -120,6 +121,7 @@ def joined(cfg: CfgNode, place: Place, store: dist.Store | None = None) -> Itera
     """
     cores = place.cores or max(usable_cores() // place.local_size, 1)
     torch.set_num_threads(cfg.NUM_THREADS or cores)
+    keep_freed_memory()
     device, backend = device_of(place), "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)

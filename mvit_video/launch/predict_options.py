@@ -9,6 +9,7 @@ from mvit_video.launch.cli import Parser, positive_int
 from mvit_video.launch.phases import DONE, SOME_FAILED, STOPPED
 from mvit_video.predict.recognizer import Recognizer
 from mvit_video.predict.request import Outcome, Request, TimelineSettings
+from mvit_video.processes import keep_freed_memory
 
 
 def add_predict_options(parser: Parser) -> None:
@@ -65,6 +66,7 @@ def make_recognizer(options: argparse.Namespace, device: str = "") -> Recognizer
     """The model that the options name, on `device` or on theirs. Raises InputError if its weights cannot be used."""
     if not options.checkpoint:
         raise InputError("--checkpoint is missing: a weight file, its URL, or a preset's name")
+    keep_freed_memory()
     return Recognizer.from_checkpoint(
         options.checkpoint,
         device or options.device,
