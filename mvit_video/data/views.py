@@ -11,6 +11,7 @@ from torch import Tensor
 from mvit_video.data.preprocessing import Preprocessing
 from mvit_video.data.readers import Reader, VideoInfo
 from mvit_video.data.spatial import crop_corners, resize, scaled_size
+from mvit_video.data.transfer import to_device
 from mvit_video.errors import VideoError
 
 _LONGEST = 16
@@ -43,8 +44,8 @@ class VideoViews:
 
     def views(self, device: torch.device | str = "cpu") -> Tensor:
         """(V * S, 3, T, crop, crop) uint8 on `device`; the crops of the first clip come first."""
-        frames = self.frames.to(device, non_blocking=True)
-        frame_index = self.frame_index.to(device, non_blocking=True)
+        frames = to_device(self.frames, device)
+        frame_index = to_device(self.frame_index, device)
         size = self.crop_size
         crops = [
             frames[:, top : top + size, left : left + size][frame_index]  # (V, T, size, size, 3)

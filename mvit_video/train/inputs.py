@@ -17,6 +17,7 @@ from mvit_video.data.augmentation import (
 from mvit_video.data.loader import TrainBatch
 from mvit_video.data.preprocessing import Preprocessing
 from mvit_video.data.seeding import mix_rng
+from mvit_video.data.transfer import to_device
 from mvit_video.world import World
 
 _log = logging.getLogger(__name__)
@@ -49,10 +50,8 @@ class TrainInputs:
             part, num_parts: which micro-batch of the update it is.
         """
         device, count = self._world.device, self._clips_per_video
-        clips = augment(
-            batch["clips"].to(device, non_blocking=True), batch["choices"], self._normalise
-        )
-        label = batch["label"].to(device, non_blocking=True)
+        clips = augment(to_device(batch["clips"], device), batch["choices"], self._normalise)
+        label = to_device(batch["label"], device)
         mix = self.mix(len(clips), clips.shape[-1], step, part, num_parts)
         if mix is None:
             return clips, label
