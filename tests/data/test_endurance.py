@@ -18,7 +18,7 @@ from tests.data.conftest import NUM_VIDEOS
 
 pytestmark = pytest.mark.slow
 
-WARM = 2000  # videos after which a process has taken what it needs
+LOOK_EVERY = 1000  # videos
 MIB = 2**20
 
 
@@ -57,15 +57,17 @@ def endless(loader: TrainLoader) -> Iterator[dict]:
 @pytest.mark.parametrize(("reader", "videos"), [("auto", 20_000), ("decord", 4_000)])
 def test_memory_does_not_grow_with_the_videos_opened(list_of, reader: str, videos: int) -> None:
     with closing(train_loader(list_of(1000, "DATA.READER", reader), World())) as loader:
-        memory, opened = {}, 0
+        memory, opened = [], 0
         for batch in endless(loader):
             opened += len(batch["index"]) + len(batch["undecodable"])
-            if opened >= WARM * (len(memory) + 1):
-                memory[opened] = memory_of(loader.workers[0].pid, "Anonymous")
+            if opened >= LOOK_EVERY * (len(memory) + 1):
+                memory.append(memory_of(loader.workers[0].pid, "Anonymous"))
             if opened >= videos:
                 break
-    warm, *later = memory.values()
-    assert max(later) < warm + 4, memory
+    # What the allocator keeps goes up and down by some MiB. A frame, packet or decoder that is kept per video would be
+    # a hundred times that.
+    half = len(memory) // 2
+    assert max(memory[half:]) < max(memory[:half]) + 8, memory
 
 
 def test_a_list_of_a_million_videos_costs_a_worker_nothing_and_starts_in_seconds(list_of) -> None:
