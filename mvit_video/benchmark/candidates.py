@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass, replace
+from functools import cache
+from types import ModuleType
 
 import torch
 from fvcore.common.config import CfgNode
@@ -12,11 +14,22 @@ from torch import nn
 from mvit_video.benchmark.depthwise import with_conv3d
 from mvit_video.build import build_model
 from mvit_video.errors import InputError
+from mvit_video.models.blocks import compile_blocks
 from mvit_video.models.cost import count_multiply_adds, count_parameters
 from mvit_video.models.inflated import InflatedSpec, image_mode
+from mvit_video.models.mvit_spec import MViTSpec
 
 OURS = "mvit_video"
-AGAINST = ("pytorchvideo", "materialised", "image", "conv3d")
+AGAINST = (
+    "eager",
+    "compiled",
+    "torchvision",
+    "torchvision_compiled",
+    "pytorchvideo",
+    "materialised",
+    "image",
+    "conv3d",
+)
 
 
 @dataclass(frozen=True)
@@ -35,8 +48,10 @@ class Candidate:
 
 
 def make_candidate(cfg: CfgNode, name: str, batch: int) -> Candidate:
-    """`mvit_video`, or one of AGAINST:
+    """`mvit_video`, compiled if MODEL.COMPILE says so, or one of AGAINST:
 
+    * eager, compiled: the same model without and with torch.compile, whatever MODEL.COMPILE says;
+    * torchvision, torchvision_compiled: torchvision's mvit_v1_b and mvit_v2_s, where it is installed;
     * pytorchvideo, materialised: MViT by other hands, from tests/reference;
     * image: the family's image model, once for every time step of the clip's tokens;
     * conv3d: the model with full 3D depthwise convolutions, torch's own, instead of taps along time.
@@ -45,8 +60,11 @@ def make_candidate(cfg: CfgNode, name: str, batch: int) -> Candidate:
         InputError: the named implementation does not have the config's model.
     """
     clips = _clip_shape(cfg, batch)
-    if name == OURS:
-        return _candidate(build_model(cfg), (clips,))
+    if name in (OURS, "eager", "compiled"):
+        candidate = _candidate(build_model(cfg), (clips,))
+        if name == "compiled" or (name == OURS and cfg.MODEL.COMPILE):
+            compile_blocks(candidate.model)
+        return candidate
     with torch.device("meta"):
         ours = build_model(cfg)
     if name in ("image", "conv3d"):
@@ -71,6 +89,18 @@ def _candidate(model: nn.Module, inputs: tuple[tuple[int, ...], ...]) -> Candida
 
 
 def _by_other_hands(ours: nn.Module, name: str) -> nn.Module:
+    if isinstance(ours.spec, InflatedSpec):
+        raise InputError(f"--against {name} has MViT only, not {type(ours).__name__}")
+    theirs = _from_torchvision(ours.spec) if "torchvision" in name else _reference(ours.spec, name)
+    if count_parameters(theirs) != count_parameters(ours):
+        raise InputError(
+            f"{name} does not have this model: its nearest has {count_parameters(theirs):,} parameters, not"
+            f" {count_parameters(ours):,} (pytorchvideo has MViT v1 only, torchvision MVIT_B and MVITv2_S at 16x4)"
+        )
+    return torch.compile(theirs, dynamic=False) if name == "torchvision_compiled" else theirs
+
+
+def _reference(spec: MViTSpec, name: str) -> nn.Module:
     # References live with the tests that hold the package against them, in a checkout and not in an installed package.
     try:
         pytorchvideo = importlib.import_module("tests.reference.pytorchvideo_mvit")
@@ -79,19 +109,41 @@ def _by_other_hands(ours: nn.Module, name: str) -> nn.Module:
         raise InputError(
             f"--against {name} needs {error.name}, from a checkout with tests/reference"
         ) from error
-    if isinstance(ours.spec, InflatedSpec):
-        raise InputError(f"--against {name} has MViT only, not {type(ours).__name__}")
-    theirs = (
-        pytorchvideo.build(ours.spec)
-        if name == "pytorchvideo"
-        else materialised.MaterialisedMViT(ours.spec)
+    build = pytorchvideo.build if name == "pytorchvideo" else materialised.MaterialisedMViT
+    return build(spec)
+
+
+def _from_torchvision(spec: MViTSpec) -> nn.Module:
+    video = torchvision_video()
+    build = video.mvit_v2_s if spec.relative_positions_space else video.mvit_v1_b
+    return build(
+        num_classes=spec.num_classes,
+        dropout=spec.dropout_rate,
+        stochastic_depth_prob=spec.drop_path_rate,
     )
-    if count_parameters(theirs) != count_parameters(ours):
+
+
+@cache
+def torchvision_video() -> ModuleType:
+    """torchvision.models.video, also of a torchvision whose compiled operators do not fit this torch: models need none.
+
+    Raises:
+        InputError: torchvision is not installed, or cannot be imported.
+    """
+    try:
+        try:
+            return importlib.import_module("torchvision.models.video")
+        except (
+            RuntimeError
+        ):  # it describes to torch operators that its library, not loaded, should have declared
+            for name in ("nms", "qnms"):
+                signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                torch.library.define(f"torchvision::{name}", signature)
+            return importlib.import_module("torchvision.models.video")
+    except (ImportError, RuntimeError) as error:
         raise InputError(
-            f"{name} does not have this model: its nearest has {count_parameters(theirs):,} parameters, "
-            f"not {count_parameters(ours):,} (pytorchvideo has MViT v1 only)"
-        )
-    return theirs
+            f"--against torchvision needs a torchvision that fits torch {torch.__version__}: {error}"
+        ) from error
 
 
 def _clip_shape(cfg: CfgNode, batch: int) -> tuple[int, ...]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from mvit_video.benchmark.candidates import make_candidate
+from mvit_video.benchmark.candidates import make_candidate, torchvision_video
 from mvit_video.benchmark.depthwise import depthwise_layers
 from mvit_video.config import load_config
 from mvit_video.errors import InputError
+from mvit_video.models.blocks import blocks_of
 from tests.tiny_run import TINY_MODEL, overrides
 
 FAMILIES = [("DualViT", "DUALVIT"), ("MPViT", "MPVIT"), ("CloFormer", "CLOFORMER")]
@@ -47,3 +50,36 @@ def test_only_mvit_was_written_by_other_hands():
 def test_a_model_without_depthwise_convolutions_along_time_is_refused():
     with pytest.raises(InputError, match="no depthwise convolutions"):
         depthwise_layers(load_config(None, overrides(TINY_MODEL)), batch=1)
+
+
+@pytest.mark.parametrize("compile_model", [False, True])
+def test_the_config_says_whether_ours_is_compiled_and_the_names_say_it_of_theirs(compile_model):
+    cfg = load_config(None, [*overrides(TINY_MODEL), "MODEL.COMPILE", str(compile_model)])
+    for name, wanted in (("mvit_video", compile_model), ("eager", False), ("compiled", True)):
+        candidate = make_candidate(cfg, name, batch=1)
+        compiled = {
+            hasattr(block.forward, "_torchdynamo_orig_callable")
+            for block in blocks_of(candidate.model)
+        }
+        assert compiled == {wanted} and candidate.multiply_adds > 0
+
+
+def test_torchvision_where_it_is_missing_is_one_message(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    torchvision_video.cache_clear()
+    cfg = load_config("configs/K400/MVITv2_S_16x4.yaml", [])
+    with pytest.raises(InputError, match=r"needs a torchvision that fits torch .*torchvision"):
+        make_candidate(cfg, "torchvision", batch=1)
+
+
+@pytest.mark.parametrize("config", ["MVIT_B_16x4", "MVITv2_S_16x4"])
+def test_torchvision_has_the_published_small_models_only(config):
+    try:
+        torchvision_video()
+    except InputError as error:
+        pytest.skip(str(error))
+    cfg = load_config(f"configs/K400/{config}.yaml", [])
+    candidate = make_candidate(cfg, "torchvision", batch=2)
+    assert candidate.multiply_adds == make_candidate(cfg, "mvit_video", batch=2).multiply_adds
+    with pytest.raises(InputError, match="torchvision does not have this model"):
+        make_candidate(load_config(None, overrides(TINY_MODEL)), "torchvision", batch=1)

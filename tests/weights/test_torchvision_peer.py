@@ -8,6 +8,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from mvit_video.benchmark.candidates import torchvision_video
+from mvit_video.errors import InputError
 from mvit_video.weights import model_from_checkpoint, read_checkpoint
 from mvit_video.weights.convert import convert
 from tests.weights.seeded import seeded_input, seeded_state_dict
@@ -16,14 +18,10 @@ from tests.weights.small_models import largest_difference
 
 @pytest.fixture(scope="module")
 def video() -> ModuleType:
-    """torchvision.models.video; its compiled operators are not needed, only declared."""
-    library = torch.library.Library("torchvision", "DEF")
     try:
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        return pytest.importorskip("torchvision.models.video")
-    except RuntimeError as error:
-        pytest.skip(f"torchvision does not fit this torch: {error}")
+        return torchvision_video()
+    except InputError as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("name", ["mvit_v1_b", "mvit_v2_s"])
