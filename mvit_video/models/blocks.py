@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+_GRAPHS = 32  # of a block, at most
+
 
 class Block(nn.Module):
     """A unit of a model, called with tensors whose first axis is the batch, and with what describes them.
@@ -72,9 +74,13 @@ def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
     model would run the original's blocks: copy first.
     """
     blocks = blocks_of(model)
-    # Blocks share the code of their class, and each kind is compiled for training and for evaluation.
-    limit = torch._dynamo.config.recompile_limit
-    torch._dynamo.config.recompile_limit = max(limit, 4 * len(blocks))
+    # All blocks of a kind share the code of their class, also those of the averaged model, and each is compiled for
+    # training and evaluation, one clip and several, each precision. torch takes as many for a mistake.
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, _GRAPHS * len(blocks))
+    config.accumulated_recompile_limit = max(
+        config.accumulated_recompile_limit, _GRAPHS * len(blocks)
+    )
     for block in blocks:
         block.register_forward_pre_hook(_leave_batch_free)
         block.forward = torch.compile(block.forward, fullgraph=True, backend=backend)

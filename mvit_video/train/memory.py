@@ -57,7 +57,7 @@ def fit_to_budget(model: nn.Module, cfg: CfgNode, world: World) -> int:
     number, least = 0, len(blocks_of(model))
     if (smallest := peak(least)) > budget:
         raise InputError(
-            f"a training step of {clips} clips takes {smallest / GIB:.2f} GiB on a rank with every block recomputed, "
+            f"a training step of {clips} clips takes {smallest / GIB:.3g} GiB on a rank with every block recomputed, "
             f"more than TRAIN.MEMORY_BUDGET {cfg.TRAIN.MEMORY_BUDGET}; lower TRAIN.BATCH_SIZE, raise "
             "SOLVER.ACCUMULATE_STEPS, or spread the batch over more ranks"
         )
@@ -69,7 +69,7 @@ def fit_to_budget(model: nn.Module, cfg: CfgNode, world: World) -> int:
             least = middle
     recompute_first(model, number)
     _log.info(
-        "TRAIN.MEMORY_BUDGET %g GiB: a step of %d clips takes about %.2f GiB, %.2f of them weights, gradients and "
+        "TRAIN.MEMORY_BUDGET %g GiB: a step of %d clips takes about %.3g GiB, %.3g of them weights, gradients and "
         "optimiser, with %d of %d blocks recomputed%s",
         cfg.TRAIN.MEMORY_BUDGET, clips, peak(number) / GIB, state / GIB, number, len(blocks_of(model)),
         _by_stage(model),

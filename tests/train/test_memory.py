@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,7 @@ from mvit_video.config import load_config
 from mvit_video.errors import InputError
 from mvit_video.evaluate.scoring import autocast
 from mvit_video.models.blocks import blocks_of
+from mvit_video.train.loop import train
 from mvit_video.train.memory import (
     GIB,
     activation_bytes,
@@ -22,6 +25,7 @@ from mvit_video.train.memory import (
 )
 from mvit_video.world import World
 from tests.tiny_run import TINY_MODEL, overrides
+from tests.train.test_training import Stop
 
 CLIPS = 4
 SIZE = {"DATA.NUM_FRAMES": 8, "DATA.TRAIN_CROP_SIZE": 64, "DATA.TEST_CROP_SIZE": 64,
@@ -79,7 +83,7 @@ _slowly = pytest.mark.slow
     ("family", "precision"),
     [
         ("MViT v2", "float32"),
-        ("CloFormer", "float32"),
+        pytest.param("CloFormer", "float32", marks=_slowly),
         pytest.param("MViT v1", "float32", marks=_slowly),
         pytest.param("DualViT", "float32", marks=_slowly),
         pytest.param("MPViT", "float32", marks=_slowly),
@@ -114,8 +118,26 @@ def test_the_least_is_recomputed_that_fits(caplog):
     assert fit_to_budget(model, cfg, World()) == 2
     assert [block.recompute for block in blocks_of(model)] == [True, True, False, False]
     assert "2 of 4 blocks recomputed, stage 0: 1 of 1, stage 1: 1 of 3" in caplog.text
-    cfg, model = make(V2 | {"TRAIN.MEMORY_BUDGET": 1})
-    assert fit_to_budget(model, cfg, World()) == 0
+
+
+def test_a_run_goes_on_with_another_budget_to_the_same_bits(words, caplog):
+    caplog.set_level("INFO", "mvit_video")
+
+    def run(output: str, stop: Stop, budget: float) -> nn.Module:
+        changes = {"SOLVER__MAX_EPOCH": 1, "TRAIN__EVAL_PERIOD": 0, "TRAIN__MEMORY_BUDGET": budget}
+        return train(load_config(None, words(output, **changes)), World(), stop).model
+
+    cfg = load_config(None, words())
+    model = build_model(cfg)
+    clips = cfg.TRAIN.BATCH_SIZE
+    least = state_bytes(model, cfg, 1) + activation_bytes(model, cfg, clips, len(blocks_of(model)))
+    plain = run("plain", Stop(), 0)
+    run("other", Stop(2), (least + 1) / GIB)
+    other = run("other", Stop(), 0.5)
+    assert re.search("with [12] of 3 blocks recomputed.*with 0 of 3", caplog.text, re.DOTALL)
+    assert "and is now 0.5: numbers stay the same but for rounding" in caplog.text
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
 
 
 def test_a_budget_that_nothing_fits_says_what_to_change():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from mvit_video.config import load_config
 from mvit_video.data.augmentation.recipe import ClipChoices
 from mvit_video.data.loader import TrainBatch
 from mvit_video.data.preprocessing import Preprocessing
+from mvit_video.models.blocks import compile_blocks
 from mvit_video.train.checkpoint import differences
 from mvit_video.train.inputs import TrainInputs
 from mvit_video.train.update import Updater, forward_seed
@@ -109,6 +111,28 @@ def test_the_average_follows_the_weights(warmup, decays):
         expected = decay * expected + (1 - decay) * weights(updater)
     torch.testing.assert_close(averages(updater), expected)
     assert (averages(updater) - weights(updater)).abs().max() > 1e-4
+
+
+def test_compiled_blocks_train_average_and_evaluate_as_plain_ones(monkeypatch):
+    compile_eagerly = partial(compile_blocks, backend="eager")
+    monkeypatch.setattr("mvit_video.train.update.compile_blocks", compile_eagerly)
+    torch._dynamo.reset()
+
+    def evaluate(updater: Updater, views: int) -> torch.Tensor:
+        with torch.inference_mode():
+            return updater.ema.module.eval()(make_batch(views, seed=9)["clips"].float())
+
+    with torch._dynamo.config.patch(recompile_limit=1):  # raised as far as blocks need
+        keys = {"SOLVER.EMA_DECAY": 0.5, "SOLVER.EMA_WARMUP": 1}
+        plain, compiled = (make_updater(**keys, **{"MODEL.COMPILE": on}) for on in (False, True))
+        for step in range(3):
+            with torch.compiler.set_stance("fail_on_recompile" if step == 2 else "default"):
+                for updater in (plain, compiled):
+                    updater.update([make_batch(6 - step, step)], step, 0.01)
+                for views in (1, 6 - step):
+                    scores = (evaluate(updater, views) for updater in (plain, compiled))
+                    torch.testing.assert_close(*scores, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(averages(compiled), averages(plain), rtol=1e-3, atol=1e-4)
 
 
 def poison(batch: TrainBatch) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
