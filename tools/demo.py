@@ -8,29 +8,30 @@ Ctrl-C ends it. Exit codes: 0 ended, 2 wrong input.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-import threading
 from pathlib import Path
 
 from mvit_video.launch.cli import Parser, positive_int, run_tool
 from mvit_video.predict.page.page import Limits, build_page, served
 from mvit_video.predict.recognizer import Recognizer
 
+ENDS = {signal.SIGINT, signal.SIGTERM}
+
 
 def main() -> int:
-    """Serves until it is interrupted."""
+    """Serves until it is interrupted or terminated."""
     options = _parser().parse_args()
     limits = Limits(options.max_mib, options.max_minutes)
     recognizer = Recognizer.from_checkpoint(
         options.checkpoint, options.device, config=options.cfg, class_names=options.class_names
     )
     page = build_page(recognizer, options.title or Path(options.checkpoint).stem, limits)
+    # Held back from the server's threads too, so that they come to sigwait alone: uploads are removed in any case.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
     with served(page, limits, options.host, options.port) as address:
         print(f"{address} (Ctrl-C ends it)", flush=True)
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            return 0
+        signal.sigwait(ENDS)
     return 0
 
 

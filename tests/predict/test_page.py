@@ -132,19 +132,25 @@ def test_uploads_go_with_the_server_and_others_cannot_reach_it(recognizer, train
     assert not folder.exists()
 
 
-def test_the_tool_serves_until_it_is_interrupted(trained):
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_the_tool_serves_until_it_is_told_to_end(trained, end, tmp_path):
     tool = str(REPOSITORY / "tools" / "demo.py")
     with subprocess.Popen(
         [sys.executable, tool, "--checkpoint", str(trained.checkpoint)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        address = process.stdout.readline().split()[0]
-        with urllib.request.urlopen(address) as answered:
-            assert answered.status == 200
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        try:
+            address = process.stdout.readline().split()[0]
+            with urllib.request.urlopen(address) as answered:
+                assert answered.status == 200
+            assert list(tmp_path.glob("mvit_video_page_*"))
+            process.send_signal(end)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert not list(tmp_path.glob("mvit_video_page_*"))
 
 
 def test_pages_that_start_at_once_get_a_port_each():
