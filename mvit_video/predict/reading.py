@@ -71,7 +71,7 @@ def local_path(video: str | os.PathLike[str]) -> str:
     try:
         return str(fetch(name))
     except InputError as error:
-        raise VideoError(name, str(error)) from error
+        raise VideoError(name, str(error).removeprefix(f"{name}: ")) from error
 
 
 @dataclass(frozen=True)

@@ -207,6 +207,19 @@ def test_the_chart_holds_no_markup_of_others():
     assert chart.count("<button") == 1
 
 
+def test_the_rows_are_the_longest_classes_in_the_order_in_which_they_come():
+    order = [3, 9, 0, 1, 2, 4, 5, 6, 7, 8]
+    segments = [Segment(i, i + 0.9, label, str(label), 0.9) for i, label in enumerate(order)]
+    segments += [
+        Segment(20 + i, 21 + i, label, str(label), 0.9) for i, label in enumerate(order[:8])
+    ]
+    timeline = Timeline(
+        "video", 30.0, np.zeros((1, 2)), np.zeros((1, 10), np.float32), tuple(segments)
+    )
+    names = re.findall(r'class="name" title="(\d)"', timeline_chart(timeline, []))
+    assert names == [str(label) for label in order[:8]]
+
+
 def test_a_video_without_a_sure_moment_still_has_a_row():
     chart = timeline_chart(one_window(), [])
     assert 'title="1"' in chart and "Nothing is on" in chart

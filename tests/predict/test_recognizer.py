@@ -5,7 +5,10 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -134,6 +137,23 @@ def test_any_file_name_will_do(recognizer, tmp_path, monkeypatch, name):
     write_video(tmp_path / name, 0, seed=1)
     monkeypatch.chdir(tmp_path)
     assert recognizer(name).top[0].name == "red"
+
+
+def test_a_url_is_downloaded_once_and_a_dead_one_named(recognizer, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    served = partial(SimpleHTTPRequestHandler, directory=str(trained.videos))
+    with ThreadingHTTPServer(("127.0.0.1", 0), served) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        found = recognizer(f"{address}/test_1.mp4")
+        with pytest.raises(VideoError) as dead:
+            recognizer(f"{address}/none.mp4")
+        server.shutdown()
+    assert "404" in dead.value.reason and address not in dead.value.reason
+    again = recognizer(f"{address}/test_1.mp4")  # from the cache: the server is gone
+    expected = recognizer(trained.videos / "test_1.mp4").view_scores
+    np.testing.assert_array_equal(found.view_scores, expected)
+    np.testing.assert_array_equal(again.view_scores, expected)
 
 
 def test_importing_the_package_does_not_load_the_recognizer():
