@@ -26,7 +26,7 @@ def main() -> int:
     recognizer = Recognizer.from_checkpoint(
         options.checkpoint, options.device, config=options.cfg, class_names=options.class_names
     )
-    page = build_page(recognizer, options.title or Path(options.checkpoint).stem, limits)
+    page = build_page(recognizer, options.title or f"Try {Path(options.checkpoint).name}", limits)
     # Held back from the server's threads too, so that they come to sigwait alone: uploads are removed in any case.
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
     with served(page, limits, options.host, options.port) as address:
@@ -43,7 +43,7 @@ def _parser() -> Parser:
     add("--port", type=_port, help="by default a free one from 7860 on")
     add("--max-mib", type=positive_int, default=200, metavar="N", help="of an upload (200)")
     add("--max-minutes", type=positive_int, default=10, metavar="N", help="of a video (10)")
-    add("--title", default="", help="of the page; by default the weight file's name")
+    add("--title", default="", help="of the page; by default it names the weight file")
     add("--device", default="auto", help="auto, cpu, cuda, ...")
     add("--cfg", metavar="FILE", default="", help="config, for bare weight files")
     add("--class-names", metavar="NAME", default="", help="a shipped list or file")
