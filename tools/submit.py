@@ -49,7 +49,7 @@ def make_parser() -> Parser:
     )
     add("--max-timeouts", type=_count, default=30, metavar="N", help="requeues at the time limit")
     add("--max-failures", type=_count, default=3, metavar="N", help="requeues after a failure")
-    add("--job-dir", metavar="DIR/%%j", help="of each job; default OUTPUT_DIR/jobs/%%j")
+    add("--job-dir", metavar="DIR/%j", help="of each job; default OUTPUT_DIR/jobs/%%j")
     add("--shards", type=positive_int, metavar="N", help="test or predict with an array of N jobs")
     add(
         "--only-shards",

@@ -81,6 +81,8 @@ def request_of(options: argparse.Namespace) -> Request:
         )
     if options.cluster != "slurm" and options.nodes > 1:
         raise InputError(f"--cluster {options.cluster} is this machine alone; give --nodes 1")
+    if options.cluster != "slurm" and options.dry_run:
+        raise InputError("--dry-run prints sbatch files; without --cluster slurm there are none")
     if options.cluster != "slurm" and options.shards:
         raise InputError("--shards needs --cluster slurm; on one machine use --gpus-per-node")
     if options.shards and options.sweep:

@@ -17,7 +17,9 @@ from mvit_video.launch.batch import Request
 from mvit_video.launch.job import Job, LocalRunJob, MergeJob, RunJob, ShardJob
 from mvit_video.launch.preflight import check_run
 from mvit_video.launch.resize import check_ranks, steps_to_accumulate
+from mvit_video.launch.running import refuse_second_training
 from mvit_video.launch.steps import Step, request_of, submit_steps
+from mvit_video.launch.submission import jobs_folder
 
 
 def submit(options: argparse.Namespace, overrides: Sequence[str], command: Sequence[str]) -> int:
@@ -34,6 +36,8 @@ def submit(options: argparse.Namespace, overrides: Sequence[str], command: Seque
     steps = _steps(options, request_of(options), configs)
     first = Path(configs[0].OUTPUT_DIR)
     job_dir = options.job_dir or str((first.parent if options.sweep else first) / "jobs" / "%j")
+    if options.cluster == "slurm" and not options.dry_run:
+        refuse_second_training(jobs_folder(job_dir), configs)
     return submit_steps(options, steps, job_dir, [cfg.dump() for cfg in configs], command)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
+import shlex
 import subprocess
 import sys
 import time
@@ -69,6 +71,7 @@ def test_the_sbatch_file_of_16_nodes_with_8_gpus(dataset):
         (["--nodes", "0"], "'0' is no whole number above 0"),
         (["--timeout", "2", "--signal-delay", "120"], "no shorter than --timeout 2 minutes"),
         (["--cluster", "local", "--nodes", "2"], "this machine alone"),
+        (["--cluster", "local", "--dry-run"], "without --cluster slurm there are none"),
         (["--nodes", "5"], "does not divide evenly among 5 processes"),
         (["--nodez", "5"], "unknown option --nodez"),
         (["--shards", "3", "--only-shards", "4"], "from 1 to --shards"),
@@ -108,6 +111,28 @@ def test_shards_are_an_array_after_the_training_and_take_a_share_of_a_node(tiny,
     assert "--array=0-2%3" in shards and "--dependency=afterok" in shards
     assert "--gpus-per-node" not in merge and "--dependency=afterany" in merge
     assert not (tmp_path / "run").exists()
+
+
+def commands_of(page: Path) -> list[list[str]]:
+    """The words of each tools/submit.py command that a page shows whole."""
+    text = page.read_text().replace("\\\n", " ")
+    lines = re.findall(r"^python tools/submit.py (.+)$", text, re.MULTILINE)
+    return [shlex.split(line) for line in lines if not line.startswith("...")]
+
+
+@pytest.mark.parametrize("words", commands_of(REPOSITORY / "docs" / "slurm.md"), ids=len)
+def test_the_commands_of_the_documentation_are_right(predict, words, monkeypatch, capsys):
+    videos, weights = predict[1], predict[5]
+    here = {"videos.txt": videos, "best.pt": weights, "100": "4"}
+    here["lists"] = f"{Path(videos).parent} MODEL.NUM_CLASSES 3"
+    words = " ".join(here.get(word, word) for word in words).split()
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr(sys, "argv", [str(SUBMIT), "--dry-run", *words])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SUBMIT), run_name="__main__")
+    told = capsys.readouterr()
+    assert ended.value.code == 0, told.err
+    assert told.out.count("#!/bin/bash") == 2  # train and test, or shards and what merges them
 
 
 @pytest.fixture

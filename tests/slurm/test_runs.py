@@ -18,9 +18,10 @@ RUN_NET = str(REPOSITORY / "tools" / "run_net.py")
 
 
 def test_two_nodes_train_and_test_like_one_machine(cluster, training, undisturbed, tmp_path):
-    told = cluster.submit(*training("run"), *TWO_BY_TWO)
-    train, test = told.jobs
+    train, test = cluster.submit(*training("run"), *TWO_BY_TWO).jobs
     run = tmp_path / "run"
+    second = cluster.submit(*training("run"), *TWO_BY_TWO, expect=2)
+    assert f"job {train}, which has not ended, trains in {run} already" in second.err
     assert cluster.wait(test) == "COMPLETED", logs(run / "jobs", train)
     assert cluster.state(train) == "COMPLETED"
     assert_same_bits(run, undisturbed)
