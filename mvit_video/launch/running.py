@@ -23,16 +23,17 @@ def refuse_second_training(jobs: Path, configs: Sequence[CfgNode]) -> None:
         configs: of the runs that are about to be submitted.
 
     Raises:
-        InputError: a job on Slurm that trains in one of their OUTPUT_DIRs has not ended.
+        InputError: a job on Slurm that was submitted to train in one of their OUTPUT_DIRs has not ended.
     """
     wanted = {Path(cfg.OUTPUT_DIR).absolute() for cfg in configs if cfg.TRAIN.ENABLE}
     for job in _jobs_under_way() if wanted and jobs.is_dir() else ():
         for path in (*jobs.glob(f"{job}/config*.yaml"), *jobs.glob(f"{job}_*/config*.yaml")):
             found = parse_yaml(path.read_text(), str(path))
-            if found["TRAIN"]["ENABLE"] and Path(found["OUTPUT_DIR"]).absolute() in wanted:
+            output = Path(found["OUTPUT_DIR"]).absolute()
+            if found["TRAIN"]["ENABLE"] and output in wanted:
                 raise InputError(
-                    f"job {job}, which has not ended, trains in {found['OUTPUT_DIR']} already. It goes on by itself "
-                    f"after time limits and preemptions; scancel {job} first, or take another OUTPUT_DIR"
+                    f"job {job} of an earlier submission, which has not ended, writes to {output} too. It goes on by "
+                    f"itself after time limits and preemptions; scancel {job} first, or take another OUTPUT_DIR"
                 )
 
 
