@@ -10,12 +10,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from mvit_video.build import build_model
 from mvit_video.config import load_config
 from mvit_video.models import REGISTRY
 from mvit_video.models.blocks import recompute
+from mvit_video.resources import configs_dir
 from tests.weights.small_models import V1, V2
 
 CLASSES = 5
@@ -262,9 +264,35 @@ def test_a_config_says_how_a_family_sees_time(family):
     )
 
 
-@pytest.mark.parametrize("family", CONFIGS)
-def test_features_only_returns_the_pyramid(family):
-    model = build_model(CONFIGS[family][1], features_only=True, num_classes=CLASSES).eval()
+DEMOS = {
+    "MViT": "MVIT_XS",
+    "DualViT": "DUALVIT_TINY",
+    "MPViT": "MPVIT_TINY",
+    "CloFormer": "CLOFORMER_TINY",
+}
+
+
+def demo(family: str, image: bool) -> CfgNode:
+    """The config of a family's demo, or of the same model for images."""
+    section, words = family.upper(), []
+    if family == "MViT" and image:
+        values = {"KERNEL": [1, 8, 8], "STRIDE": [1, 8, 8], "PADDING": [0, 0, 0]}
+        words = [f"{word}" for key in values for word in (f"MVIT.PATCH_{key}", values[key])]
+        words += ["MVIT.POOL_KVQ_KERNEL", "[1, 3, 3]", "MVIT.REL_POS_TEMPORAL", "False"]
+    elif image:
+        values = {"STEM_KERNEL_T": 1, "STEM_STRIDE_T": 1, "DEPTHWISE_TIME": "none"}
+        words = [str(word) for key in values for word in (f"{section}.{key}", values[key])]
+    words += ["DATA.NUM_FRAMES", "1"] if image else []
+    return load_config(str(configs_dir() / "demo" / f"{DEMOS[family]}_8x4.yaml"), words)
+
+
+@pytest.mark.parametrize("image", [False, True], ids=["video", "image"])
+@pytest.mark.parametrize("family", REGISTRY)
+def test_features_only_gives_a_pyramid_with_its_channels_and_strides(family, image):
+    model = build_model(demo(family, image), features_only=True).eval()
     with torch.no_grad():
-        levels = model(clip())
-    assert [level.shape[1] for level in levels] == [info.channels for info in model.feature_info]
+        levels = model(clip(64, 64) if image else clip())
+    assert len(levels) == len(model.feature_info)
+    for level, info in zip(levels, model.feature_info, strict=True):
+        extents = [64 // stride for stride in info.stride[1:]]
+        assert level.shape == (2, info.channels, 1 if image else 8 // info.stride[0], *extents)
