@@ -11,7 +11,7 @@ import importlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ POOLING_AGAINST = ("materialised", "triton")
 ATTENTION_AGAINST = ("materialised", "masked", "flex")
 
 Made = tuple[Callable[[], Any], list[Tensor]]  # a pass, and what gets a gradient in it
-Make = Callable[[str, MultiScaleAttention, MViTSpec, BlockSpec, int], Made]
+Make = Callable[[str, MultiScaleAttention, MViTSpec, BlockSpec, int, torch.dtype], Made]
 
 
 def benchmark_attention(
@@ -94,12 +94,15 @@ def _benchmark(
         spec = build_model(cfg).spec
     if not isinstance(spec, MViTSpec):
         raise InputError(f"this is for MViT; MODEL.MODEL_NAME is {cfg.MODEL.MODEL_NAME}")
+    if "flex" in against and training and device.type == "cpu":
+        raise InputError("FlexAttention has no backward pass on a CPU; leave out --training")
     names, kinds = (OURS, *against), _kinds_of_blocks(spec)
+    dtype = getattr(torch, described["precision"])  # of what a model's linear layers give
     jobs = {}
     for block in kinds:
         module = MultiScaleAttention(spec, block).to(device).train(training)
         for name in names:
-            made = make(name, module, spec, block, batch)
+            made = make(name, module, spec, block, batch, dtype)
             jobs[name, block] = partial(_pass, *made, described["precision"], training)
     seconds = alternate(jobs, rounds, device)
     totals = {name: _total(seconds, name, kinds) for name in names}
@@ -161,10 +164,16 @@ def _pass(
 
 
 def _pooling(
-    name: str, module: MultiScaleAttention, spec: MViTSpec, block: BlockSpec, batch: int
+    name: str,
+    module: MultiScaleAttention,
+    spec: MViTSpec,
+    block: BlockSpec,
+    batch: int,
+    dtype: torch.dtype = torch.float32,
 ) -> Made:
     width = 3 * (block.dim if spec.pool_first else block.attention_dim)
-    projected = _tokens(module, spec, block, batch, width).requires_grad_(module.training)
+    projected = _tokens(module, spec, block, batch, width).to(dtype)
+    projected.requires_grad_(module.training)
     if name in (OURS, "triton"):
         if name == "triton":
             module = _fused(module)
@@ -197,13 +206,21 @@ def _fused(module: MultiScaleAttention) -> MultiScaleAttention:
 
 
 def _attention(
-    name: str, module: MultiScaleAttention, spec: MViTSpec, block: BlockSpec, batch: int
+    name: str,
+    module: MultiScaleAttention,
+    spec: MViTSpec,
+    block: BlockSpec,
+    batch: int,
+    dtype: torch.dtype = torch.float32,
 ) -> Made:
     pool = module._pool_project if spec.pool_first else module._project_pool
     with torch.no_grad():
         *tokens, q_thw, k_thw = pool(_tokens(module, spec, block, batch, block.dim), block.thw)
     q, k, v = (
-        x.unflatten(-1, (block.num_heads, -1)).contiguous().requires_grad_(module.training)
+        x.unflatten(-1, (block.num_heads, -1))
+        .to(dtype)
+        .contiguous()
+        .requires_grad_(module.training)
         for x in tokens
     )
     extra, tables = module.num_extra, (module.rel_pos_t, module.rel_pos_h, module.rel_pos_w)
@@ -239,9 +256,7 @@ def _flex(
     num_extra: int,
 ) -> Tensor:
     """FlexAttention with each logit's relative positions looked up among the rows (q.Rt, q.Rh, q.Rw) of its query."""
-    from torch.nn.attention.flex_attention import flex_attention
-
-    compiled = torch.compile(flex_attention, dynamic=False)
+    compiled = _compiled_flex()
     if bias is None:
         return compiled(q, k, v)
     rows = bias[0]
@@ -258,6 +273,15 @@ def _flex(
         return torch.where(j < num_extra, score, score + added)
 
     return compiled(q, k, v, score_mod=add_relative)
+
+
+@cache
+def _compiled_flex() -> Callable[..., Tensor]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    # Every kind of block is compiled for itself; at torch's limit of eight it would stop, not fall back unseen.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    return torch.compile(flex_attention, dynamic=False, fullgraph=True)
 
 
 def _tokens(module: nn.Module, spec: MViTSpec, block: BlockSpec, batch: int, width: int) -> Tensor:

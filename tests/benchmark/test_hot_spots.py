@@ -12,6 +12,7 @@ from mvit_video.benchmark.hot_spots import (
     _attention,
     _kinds_of_blocks,
     _pooling,
+    benchmark_attention,
     benchmark_pooling,
 )
 from mvit_video.benchmark.report import as_text
@@ -69,6 +70,23 @@ def test_attention_equals_the_textbooks_and_the_masked_one(spec):
 @torch.no_grad()
 def test_attention_equals_flex_attention():
     _same(_attention, V2, ("flex",), training=False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_flex_attention_is_not_trained_on_a_cpu():
+    cfg = load_config("configs/demo/MVIT_XS_8x4.yaml", [])
+    with pytest.raises(InputError, match="no backward pass on a CPU"):
+        benchmark_attention(cfg, ["flex"], 1, 1, training=True)
+
+
+@pytest.mark.parametrize("make", [_pooling, _attention])
+def test_half_precision_begins_where_a_models_linear_layers_leave_it(make):
+    block = next(iter(_kinds_of_blocks(V2)))
+    run, leaves = make(OURS, MultiScaleAttention(V2, block), V2, block, 2, torch.bfloat16)
+    assert leaves[0].dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        out = run()
+    assert {x.dtype for x in (out if isinstance(out, list) else [out])} == {torch.bfloat16}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
