@@ -4,7 +4,9 @@ r"""Measures speed and memory, in alternation with what one would use instead, s
     python tools/benchmark.py model --cfg configs/K400/MPVIT_S_16x4.yaml --against image --training NUM_THREADS 2
     python tools/benchmark.py depthwise --cfg configs/K400/MPVIT_S_16x4.yaml --against conv3d --training
     python tools/benchmark.py pooling --cfg configs/K400/MVITv2_S_16x4.yaml --against materialised NUM_THREADS 2
+    python tools/benchmark.py pooling --cfg configs/K400/MVITv2_S_16x4.yaml --against triton --training --batch 8
     python tools/benchmark.py attention --cfg configs/K400/MVITv2_S_16x4.yaml --against masked --training
+    python tools/benchmark.py model --cfg configs/K400/MVITv2_S_16x4.yaml --against torchvision TEST.PRECISION bfloat16
     python tools/benchmark.py augmentation --cfg configs/K400/MVITv2_S_16x4.yaml --against pillow NUM_THREADS 1
     python tools/benchmark.py train --cfg configs/demo/MVIT_XS_8x4.yaml --processes 1 2 4
     python tools/benchmark.py memory --cfg configs/K400/MVITv2_L_40x3.yaml --batch 4 TRAIN.PRECISION bfloat16
