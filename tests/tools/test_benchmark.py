@@ -45,7 +45,7 @@ def test_depthwise_convolutions_alone(run_tool, tiny_config):
         "--against", "none", "--training", "--rounds", 1, "--opts", *FAMILY,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "convolutions 10," in done.stdout  # two in each of five blocks
+    assert "convolutions 12," in done.stdout  # two in each of six blocks
     assert "conv3d takes" in done.stdout and "none takes" in done.stdout
 
 
