@@ -173,7 +173,7 @@ def test_cam_explains_the_class_and_level_asked_for(video):
 @pytest.mark.parametrize(
     ("which", "arguments", "message"),
     [
-        ("MPViT", ("rollout",), "rollout is for MViT, and this model is a MPViT; its methods are cam"),
+        ("MPViT", ("rollout",), "rollout is for MViT, and this model's family is MPViT; its methods are cam"),
         ("MViT v1", ("semantic",), "its methods are rollout, cam"),
         ("MViT v1", ("guess",), "choose one of rollout, semantic, cam"),
         ("MViT v1", ("rollout", 3), "are for cam"),
