@@ -1,9 +1,9 @@
 """The memory that a training step takes, and the fewest blocks to recompute so that it fits (TRAIN.MEMORY_BUDGET).
 
 Nothing is allocated to know it: a step runs on fake tensors, which have sizes and no numbers, and the bytes alive are
-counted after every operation. So it takes seconds, on any machine, and knows of the tensors kept for the backward
-pass, of what autocast adds and of what a recomputed block takes while it is at it. It does not know what CUDA, its
-libraries and fragmentation add, nor that compiled blocks keep less.
+counted after every operation. So it takes seconds to a minute, on any machine, and knows of the tensors kept for the
+backward pass, of what autocast adds and of what a recomputed block takes while it is at it. It does not know what
+CUDA, its libraries and fragmentation add, nor that compiled blocks keep less.
 
 Blocks are recomputed from the first one on: a block's activations grow with its tokens times their width, its work
 with tokens times width squared, so the earlier the stage the more memory is saved for the time it costs.

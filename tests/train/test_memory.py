@@ -84,8 +84,6 @@ _slowly = pytest.mark.slow
     [
         ("MViT v2", "float32"),
         pytest.param("CloFormer", "float32", marks=_slowly),
-        pytest.param("MViT v1", "float32", marks=_slowly),
-        pytest.param("DualViT", "float32", marks=_slowly),
         pytest.param("MPViT", "float32", marks=_slowly),
         pytest.param("CloFormer", "bfloat16", marks=_slowly),
     ],
