@@ -15,6 +15,7 @@ from mvit_video.config import load_config
 from mvit_video.data.augmentation.recipe import ClipChoices
 from mvit_video.data.loader import TrainBatch
 from mvit_video.data.preprocessing import Preprocessing
+from mvit_video.evaluate.scoring import autocast
 from mvit_video.models.blocks import compile_blocks
 from mvit_video.train.checkpoint import differences
 from mvit_video.train.inputs import TrainInputs
@@ -118,12 +119,16 @@ def test_compiled_blocks_train_average_and_evaluate_as_plain_ones(monkeypatch):
     monkeypatch.setattr("mvit_video.train.update.compile_blocks", compile_eagerly)
     torch._dynamo.reset()
 
-    def evaluate(updater: Updater, views: int) -> torch.Tensor:
-        with torch.inference_mode():
-            return updater.ema.module.eval()(make_batch(views, seed=9)["clips"].float())
+    def evaluate(updater: Updater, views: int, precision: str = "float32") -> torch.Tensor:
+        clips = make_batch(views, seed=9)["clips"].float()
+        with torch.inference_mode(), autocast(clips.device, precision):
+            return updater.ema.module.eval()(clips)
 
     with torch._dynamo.config.patch(recompile_limit=1):  # raised as far as blocks need
-        keys = {"SOLVER.EMA_DECAY": 0.5, "SOLVER.EMA_WARMUP": 1}
+        one_block = {"MVIT.DEPTH": 1} | {
+            f"MVIT.{k}": [] for k in ("DIM_MUL", "HEAD_MUL", "POOL_Q_STRIDE")
+        }
+        keys = {"SOLVER.EMA_DECAY": 0.5, "SOLVER.EMA_WARMUP": 1} | one_block
         plain, compiled = (make_updater(**keys, **{"MODEL.COMPILE": on}) for on in (False, True))
         for step in range(3):
             with torch.compiler.set_stance("fail_on_recompile" if step == 2 else "default"):
@@ -132,6 +137,8 @@ def test_compiled_blocks_train_average_and_evaluate_as_plain_ones(monkeypatch):
                 for views in (1, 6 - step):
                     scores = (evaluate(updater, views) for updater in (plain, compiled))
                     torch.testing.assert_close(*scores, rtol=1e-4, atol=1e-4)
+        for views in (1, 6):
+            evaluate(compiled, views, "bfloat16")
     torch.testing.assert_close(averages(compiled), averages(plain), rtol=1e-3, atol=1e-4)
 
 
