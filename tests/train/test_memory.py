@@ -30,15 +30,17 @@ from tests.train.test_training import Stop
 CLIPS = 4
 SIZE = {"DATA.NUM_FRAMES": 8, "DATA.TRAIN_CROP_SIZE": 64, "DATA.TEST_CROP_SIZE": 64,
         "DATA.TRAIN_JITTER_SCALES": [64, 72], "TRAIN.BATCH_SIZE": CLIPS}  # fmt: skip
-V1 = TINY_MODEL | SIZE | {"MVIT.DEPTH": 4, "MVIT.DROPPATH_RATE": 0.2}
-V2 = V1 | {
+MVIT = {
+    **TINY_MODEL,
+    **SIZE,
+    "MVIT.DEPTH": 4,
+    "MVIT.DROPPATH_RATE": 0.2,
     "MVIT.REL_POS_SPATIAL": True,
     "MVIT.REL_POS_TEMPORAL": True,
     "MVIT.RESIDUAL_POOLING": True,
 }
 FAMILIES = {
-    "MViT v1": V1,
-    "MViT v2": V2,
+    "MViT": MVIT,
     "DualViT": SIZE | {"MODEL.MODEL_NAME": "DualViT", "DUALVIT.VARIANT": "DUALVIT_TINY"},
     "MPViT": SIZE | {"MODEL.MODEL_NAME": "MPViT", "MPVIT.VARIANT": "MPVIT_TINY"},
     "CloFormer": SIZE | {"MODEL.MODEL_NAME": "CloFormer", "CLOFORMER.VARIANT": "CLOFORMER_TINY"},
@@ -82,7 +84,7 @@ _slowly = pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "precision"),
     [
-        ("MViT v2", "float32"),
+        ("MViT", "float32"),
         pytest.param("CloFormer", "float32", marks=_slowly),
         pytest.param("MPViT", "float32", marks=_slowly),
         pytest.param("CloFormer", "bfloat16", marks=_slowly),
@@ -97,7 +99,7 @@ def test_the_computed_peak_is_near_the_measured_one(family, precision):
 
 
 def test_computing_it_leaves_the_model_and_the_generator_alone():
-    cfg, model = make(V2)
+    cfg, model = make(MVIT)
     recompute_first(model, 1)
     before = [block.recompute for block in blocks_of(model)], torch.get_rng_state()
     activation_bytes(model, cfg, CLIPS, 3)
@@ -108,11 +110,11 @@ def test_computing_it_leaves_the_model_and_the_generator_alone():
 
 def test_the_least_is_recomputed_that_fits(caplog):
     caplog.set_level("INFO", "mvit_video")
-    cfg, model = make(V2)
+    cfg, model = make(MVIT)
     state, blocks = state_bytes(model, cfg, 1), len(blocks_of(model))
     peaks = [state + activation_bytes(model, cfg, CLIPS, n) for n in range(blocks + 1)]
     assert peaks == sorted(peaks, reverse=True) and peaks[2] < peaks[1] < 0.85 * peaks[0]
-    cfg, model = make(V2 | {"TRAIN.MEMORY_BUDGET": (peaks[1] - 1) / GIB})
+    cfg, model = make(MVIT | {"TRAIN.MEMORY_BUDGET": (peaks[1] - 1) / GIB})
     assert fit_to_budget(model, cfg, World()) == 2
     assert [block.recompute for block in blocks_of(model)] == [True, True, False, False]
     assert "2 of 4 blocks recomputed, stage 0: 1 of 1, stage 1: 1 of 3" in caplog.text
@@ -139,18 +141,18 @@ def test_a_run_goes_on_with_another_budget_to_the_same_bits(words, caplog):
 
 
 def test_a_budget_that_nothing_fits_says_what_to_change():
-    cfg, model = make(V2 | {"TRAIN.MEMORY_BUDGET": 1e-3})
+    cfg, model = make(MVIT | {"TRAIN.MEMORY_BUDGET": 1e-3})
     with pytest.raises(InputError, match=r"TRAIN\.BATCH_SIZE"):
         fit_to_budget(model, cfg, World())
     with pytest.raises(InputError, match="GiB per rank"):
-        make(V2 | {"TRAIN.MEMORY_BUDGET": -1})
+        make(MVIT | {"TRAIN.MEMORY_BUDGET": -1})
 
 
 def test_shards_and_micro_batches_take_less():
-    cfg, model = make(V2 | {"SOLVER.EMA_DECAY": 0.9})
+    cfg, model = make(MVIT | {"SOLVER.EMA_DECAY": 0.9})
     weights = sum(p.numel() for p in model.parameters())
     assert state_bytes(model, cfg, 4) == 4 * 5 * weights  # weights, average, gradient, two moments
-    sharded, _ = make(V2 | {"SOLVER.EMA_DECAY": 0.9, "TRAIN.FSDP": True})
+    sharded, _ = make(MVIT | {"SOLVER.EMA_DECAY": 0.9, "TRAIN.FSDP": True})
     assert state_bytes(model, sharded, 1) == state_bytes(model, cfg, 1)
     sizes = sorted(sum(p.numel() for p in block.parameters()) for block in blocks_of(model))
     whole_blocks = 2 * (sizes[-1] + sizes[-2])  # weights and gradients
