@@ -196,6 +196,7 @@ def test_the_readmes_command_fine_tunes_a_published_model(own_videos) -> None:
         "DATA.TEST_CROP_SIZE": 32,
         "DATA.NUM_FRAMES": 2,
         "AUG.NUM_SAMPLE": 1,
+        "NUM_THREADS": 1,
         "SOLVER.MAX_EPOCH": 1,
         "SOLVER.WARMUP_EPOCHS": 0,
         "TEST.NUM_ENSEMBLE_VIEWS": 1,
