@@ -28,7 +28,7 @@ def test_what_a_page_does_wrong_is_noted(chromium, tmp_path, content, noted):
     file.write_text(content)
     problems: list[str] = []
     page = chromium.new_page()
-    _watch(page, file.as_uri(), problems)
+    _watch(page, file.as_uri(), problems, allowed=())
     page.goto(file.as_uri())
     page.close()
     assert any(problem.startswith(noted) for problem in problems), problems
