@@ -83,7 +83,9 @@ def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
     )
     for block in blocks:
         block.register_forward_pre_hook(_leave_batch_free)
-        block.forward = torch.compile(block.forward, fullgraph=True, backend=backend)
+        # Not dynamic: blocks share the code of their class, and torch would take the grids and widths that differ from
+        # one block to the next for sizes that vary, which makes slower kernels, and on CPU none at all for some.
+        block.forward = torch.compile(block.forward, fullgraph=True, dynamic=False, backend=backend)
 
 
 def _leave_batch_free(_: nn.Module, inputs: tuple[Any, ...]) -> None:
