@@ -53,7 +53,7 @@ def benchmark_model(
     names = (OURS, *against)
     made = {name: make_candidate(cfg, name, batch) for name in names}
     passes = {name: _make_pass(made[name], cfg, training, device) for name in names}
-    # Before anything is timed: this process keeps the memory of its passes, and both together may be more than there is.
+    # First: this process keeps the memory of its passes, and with that of another there may not be enough.
     memory = {name: _memory(cfg, name, batch, training, passes[name], device) for name in names}
     matmul, matmul_multiply_adds = matmul_job(device, getattr(torch, described["precision"]))
     seconds = alternate({**passes, "matmul": matmul}, rounds, device)

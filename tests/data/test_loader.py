@@ -169,7 +169,7 @@ def script(cfg, mode: str, tmp_path: Path) -> subprocess.Popen:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("mode", ["fork", "spawn"])
+@pytest.mark.parametrize("mode", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_a_process_that_forgets_to_close_its_loader_ends_at_once(
     make_config, tmp_path: Path, mode: str
 ) -> None:

@@ -111,9 +111,8 @@ def check_compiles_once(which: str, backend: str, tolerance: float) -> None:
     assert count.frame_count <= 3 * len(blocks_of(model))
 
 
-@pytest.mark.parametrize("which", FAMILIES[1:])  # MViT v2 has all that v1 has
-def test_a_compiled_model_neither_breaks_nor_compiles_again(which):
-    check_compiles_once(which, "eager", tolerance=1e-5)
+def test_a_compiled_model_neither_breaks_nor_compiles_again():
+    check_compiles_once("MViT v2", "eager", tolerance=1e-5)
 
 
 @pytest.mark.slow

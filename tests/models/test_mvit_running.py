@@ -166,6 +166,7 @@ def check_compiled(spec: MViTSpec, backend: str) -> None:
         assert (parameter.grad - wanted[name]).abs().max().item() < tolerance, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [V1, V2], ids=["v1", "v2"])
 def test_compiles_in_one_graph_with_the_same_results(spec) -> None:
     check_compiled(spec, "aot_eager")

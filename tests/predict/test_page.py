@@ -132,7 +132,9 @@ def test_uploads_go_with_the_server_and_others_cannot_reach_it(recognizer, train
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "end", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM]
+)
 def test_the_tool_serves_until_it_is_told_to_end(trained, end, tmp_path):
     tool = str(REPOSITORY / "tools" / "demo.py")
     with subprocess.Popen(

@@ -29,6 +29,7 @@ FAMILY = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_clip_against_images(run_tool, tiny_config):
     done = run_tool(
         "benchmark.py", "model", "--cfg", tiny_config, "--against", "image", "--training",

@@ -148,7 +148,7 @@ def test_a_run_that_raised_goes_on_with_another_policy(words, poisoned):
     assert final_state(output)["progress"]["step"] == 12
 
 
-@pytest.mark.parametrize("policy", ["skip", "rollback"])
+@pytest.mark.parametrize("policy", [pytest.param("skip", marks=pytest.mark.slow), "rollback"])
 def test_killed_and_resumed_after_it_ends_with_the_same_bits(words, policy):
     """Two ranks, and a poisoned sample on the second."""
     before = partial(poison, sample_of(BAD, rank=1, ranks=2), BAD)

@@ -35,7 +35,7 @@ def kill_at(words: list[str], step: int, ranks: int = 1) -> None:
     Run(words, ranks).kill_at_step(step, delay=random.uniform(0, 0.1))
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("ranks", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
 def test_killed_and_resumed_ends_with_the_same_bits(words, ranks):
     undisturbed = run_through(words("undisturbed"), ranks)
     for steps in (range(4, 8), range(8, 12)):  # there is a checkpoint behind each

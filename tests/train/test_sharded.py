@@ -55,6 +55,7 @@ def test_shards_train_as_copies_do(words):
     assert shards["optimizer"]["param_groups"] == copies["optimizer"]["param_groups"]
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_in_shards_ends_with_the_same_bits(words):
     undisturbed = run_through(words("undisturbed", **FSDP), 2)
     kill_at(words("killed", **FSDP), 7, ranks=2)
