@@ -27,8 +27,10 @@ Result = TypeVar("Result")
 
 
 def begin(cfg: CfgNode, training: bool) -> tuple[torch.device, dict[str, Any]]:
-    """Sets up the process; returns the device to measure on, and the setting in plain values."""
-    set_up_process(cfg)
+    """Sets up the process as a run does; returns the device to measure on, and the setting in plain values."""
+    keep_freed_memory()
+    if cfg.NUM_THREADS:
+        torch.set_num_threads(cfg.NUM_THREADS)
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return device, {
@@ -38,13 +40,6 @@ def begin(cfg: CfgNode, training: bool) -> tuple[torch.device, dict[str, Any]]:
         "pass": "training step" if training else "forward",
         "precision": cfg.TRAIN.PRECISION if training else cfg.TEST.PRECISION,
     }
-
-
-def set_up_process(cfg: CfgNode) -> None:
-    """Threads and memory as a run has them."""
-    keep_freed_memory()
-    if cfg.NUM_THREADS:
-        torch.set_num_threads(cfg.NUM_THREADS)
 
 
 def alternate(
@@ -65,14 +60,15 @@ def alternate(
 
 
 def _time(job: Callable[[], Any], device: torch.device) -> float:
-    _wait_for(device)
+    wait_for(device)
     begin = time.perf_counter()
     job()
-    _wait_for(device)
+    wait_for(device)
     return time.perf_counter() - begin
 
 
-def _wait_for(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Until what the device was given to do is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
-from torch import Tensor, nn
 
-from mvit_video.benchmark.candidates import AGAINST, OURS, Candidate, make_candidate
-from mvit_video.benchmark.measure import (
-    alternate,
-    begin,
-    in_fresh_process,
-    median_and_spread,
-    peak_resident_mib,
-    ratio,
-    set_up_process,
-    speed,
-)
-from mvit_video.evaluate.scoring import autocast
+from mvit_video.benchmark.candidates import AGAINST, OURS
+from mvit_video.benchmark.contestant import Contestant
+from mvit_video.benchmark.measure import alternate, begin, median_and_spread, ratio, speed
 from mvit_video.models.cost import TRAINING_STEP, matmul_job
 
 __all__ = ["AGAINST", "benchmark_model"]
@@ -34,6 +25,8 @@ def benchmark_model(
     training: bool = False,
 ) -> dict[str, Any]:
     """Times passes of the config's model, in alternation with those of other candidates.
+
+    Each candidate does them in a process of its own (`contestant`), one at a time.
 
     Args:
         cfg: TEST.PRECISION (TRAIN.PRECISION when training) and NUM_THREADS hold for all candidates.
@@ -51,19 +44,22 @@ def benchmark_model(
     """
     device, described = begin(cfg, training)
     names = (OURS, *against)
-    made = {name: make_candidate(cfg, name, batch) for name in names}
-    passes = {name: _make_pass(made[name], cfg, training, device) for name in names}
-    # First: this process keeps the memory of its passes, and with that of another there may not be enough.
-    memory = {name: _memory(cfg, name, batch, training, passes[name], device) for name in names}
-    matmul, matmul_multiply_adds = matmul_job(device, getattr(torch, described["precision"]))
-    seconds = alternate({**passes, "matmul": matmul}, rounds, device)
+    with ExitStack() as stack:
+        contestants: dict[str, Contestant] = {}
+        for name in names:
+            contestants[name] = Contestant(cfg, name, batch, training)
+            stack.callback(contestants[name].close)
+        passes = {name: contestants[name].run_pass for name in names}
+        matmul, matmul_multiply_adds = matmul_job(device, getattr(torch, described["precision"]))
+        seconds = alternate({**passes, "matmul": matmul}, rounds, device)
+        memory = {name: contestants[name].memory() for name in names}
     peak = [matmul_multiply_adds / taken for taken in seconds["matmul"]]
     candidates = {}
     for name in names:
-        work = made[name].multiply_adds * (TRAINING_STEP if training else 1)
+        work = contestants[name].multiply_adds * (TRAINING_STEP if training else 1)
         candidates[name] = {
             **speed(seconds[name], batch),
-            "multiply_adds_per_clip": made[name].multiply_adds // batch,
+            "multiply_adds_per_clip": contestants[name].multiply_adds // batch,
             "share_of_matmul_peak": median_and_spread(
                 [work / taken / p for taken, p in zip(seconds[name], peak, strict=True)]
             )[0],
@@ -71,70 +67,12 @@ def benchmark_model(
         }
     return {
         **described,
-        "clip": made[OURS].inputs[0],
+        "clip": contestants[OURS].inputs[0],
         "rounds": rounds,
         "matmul_multiply_adds_per_second": median_and_spread(peak)[0],
         "candidates": candidates,
         "ratios": {name: _ratios(seconds, candidates, name) for name in against},
     }
-
-
-def _make_pass(
-    candidate: Candidate, cfg: CfgNode, training: bool, device: torch.device
-) -> Callable[[], Any]:
-    """A function that runs one pass of a candidate."""
-    model = candidate.model.to(device).train(training)
-    inputs = [torch.randn(shape, device=device) for shape in candidate.inputs]
-    if training:
-        return lambda: _training_pass(model, inputs, cfg.TRAIN.PRECISION)
-    return lambda: _forward_pass(model, inputs, cfg.TEST.PRECISION)
-
-
-@torch.inference_mode()
-def _forward_pass(model: nn.Module, inputs: list[Tensor], precision: str) -> None:
-    for clip in inputs:
-        with autocast(clip.device, precision):
-            model(clip)
-
-
-def _training_pass(model: nn.Module, inputs: list[Tensor], precision: str) -> None:
-    model.zero_grad(set_to_none=True)
-    for clip in inputs:
-        with autocast(clip.device, precision):
-            loss = model(clip).float().square().mean()
-        loss.backward()
-
-
-def _memory(
-    cfg: CfgNode,
-    name: str,
-    batch: int,
-    training: bool,
-    run_pass: Callable[[], Any],
-    device: torch.device,
-) -> dict[str, float]:
-    """Peak memory in MiB, of a process that does two passes and no more, or of the GPU; and what the passes added."""
-    if device.type == "cuda":
-        run_pass()  # leaves its gradients, and what libraries keep
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device) / 2**20
-        run_pass()
-        peak = torch.cuda.max_memory_allocated(device) / 2**20
-    else:
-        before, peak = in_fresh_process(_resident_before_and_peak, cfg, name, batch, training)
-    return {"peak_memory_mib": peak, "pass_memory_mib": peak - before}
-
-
-def _resident_before_and_peak(
-    cfg: CfgNode, name: str, batch: int, training: bool
-) -> tuple[float, float]:
-    set_up_process(cfg)
-    run_pass = _make_pass(make_candidate(cfg, name, batch), cfg, training, torch.device("cpu"))
-    before = peak_resident_mib()
-    for _ in range(2):  # in training, the second pass meets the first one's gradients
-        run_pass()
-    return before, peak_resident_mib()
 
 
 def _ratios(
