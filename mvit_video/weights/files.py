@@ -22,7 +22,10 @@ from safetensors.torch import load_file
 
 from mvit_video.errors import InputError
 from mvit_video.weights.download import fetch, is_url
-from mvit_video.weights.shards import SHARDS, put_together
+
+SHARDS = (
+    "shards"  # the entry by which a file says that its tensors are in shards (`weights.shards`)
+)
 
 _ZIP = b"PK\x03\x04"
 # What torch < 1.6 pickles first, a magic number.
@@ -67,6 +70,9 @@ def read_file(
         raise InputError(f"weights {name}: there is no such file")
     saved, metadata = _read(path, name)
     if together and isinstance(saved, dict) and SHARDS in saved:
+        # torch's distributed checkpoints take half a second to import, and few files are of that kind.
+        from mvit_video.weights.shards import put_together
+
         return put_together(saved, path), metadata
     return saved, metadata
 

@@ -25,8 +25,8 @@ from torch import Tensor
 from torch.distributed.checkpoint.metadata import Metadata
 
 from mvit_video.errors import InputError
+from mvit_video.weights.files import SHARDS
 
-SHARDS = "shards"
 _DCP = "torch.distributed.checkpoint."
 _METADATA_CLASSES = {
     *((f"{_DCP}metadata", name) for name in (
