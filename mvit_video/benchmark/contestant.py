@@ -65,13 +65,14 @@ class Contestant:
         self._process.join()
 
     def _ask(self, what: str) -> Any:
-        self._pipe.send(what)
+        with suppress(OSError):  # who is gone does not answer either
+            self._pipe.send(what)
         return self._answer()
 
     def _answer(self) -> Any:
         try:
             answer = self._pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):
             self._process.join()
             raise InputError(
                 f"{self._process.name} ended with exit code {self._process.exitcode} before its passes were done; -9 "
