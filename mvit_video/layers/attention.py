@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mvit_video.layers.recomputed import recomputed
+
 Grid = tuple[int, int, int]
 LowRankBias = tuple[Tensor, Tensor]
 
@@ -57,7 +59,7 @@ def attention(
     width = max(q.shape[-1] + a.shape[-1], value_width)
     width += -width % _WIDTH_MULTIPLE
     # The scale goes on the key, which pooling has made the shorter of the two.
-    q, k = _append(q, a, width), _append(k * scale, b, width)
+    q, k = recomputed(_append, q, a, width), _append(k * scale, b, width)
     # Equal widths, or the fused kernels refuse and the N x M matrix is back (2.3x the time on CPU).
     v = F.pad(v, (0, width - value_width))
     return F.scaled_dot_product_attention(q, k, v, scale=1.0)[..., :value_width]
@@ -104,13 +106,18 @@ def relative_position_bias(
         rows = q.reshape(batch, t, h, w * heads, width) @ tables[1].mT
         a.append(rows.view(batch, t * h * w, heads, -1))
     if tables[2] is not None:
-        rows = q.reshape(batch, t * h, w, heads, width).transpose(1, 2).reshape(batch, w, -1, width)
+        rows = recomputed(_by_column, q, w)
         rows = (rows @ tables[2].mT).view(batch, w, t * h, -1).transpose(1, 2)
         a.append(rows.reshape(batch, t * h * w, heads, -1))
     a = F.pad(torch.cat(a, dim=-1), (0, 0, 0, 0, num_extra, 0))
     axes = tuple(table is not None for table in tables)
     b = one_hot_grid(k_thw, axes, num_extra, dtype=a.dtype, device=a.device)
     return a.transpose(1, 2), b[None, None]
+
+
+def _by_column(q: Tensor, w: int) -> Tensor:
+    """(B, T * H * W, n, d) -> (B, W, T * H * n, d)."""
+    return q.unflatten(1, (-1, w)).transpose(1, 2).flatten(2, 3)
 
 
 def one_hot_grid(

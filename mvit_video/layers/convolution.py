@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mvit_video.layers.pooling import depthwise_conv3d
+from mvit_video.layers.recomputed import recomputed
 from mvit_video.layers.temporal import TemporalPadding, pad_time, temporal_padding, temporal_taps
 
 DepthwiseTime = Literal["taps", "full", "none"]
@@ -189,7 +190,8 @@ class FrameNorm(nn.Module):
 
     def forward(self, cube: Tensor) -> Tensor:
         shape = cube.shape[2:] if self.scope == "frame" else cube.shape[1:]
-        return torch.addcmul(self.bias, F.layer_norm(cube, shape), self.weight)
+        normed = recomputed(F.layer_norm, cube, shape)
+        return torch.addcmul(self.bias, normed, self.weight)
 
 
 def average_pool(cube: Tensor, steps: int, side: int, ceil_mode: bool = False) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mvit_video.layers.recomputed import recomputed
 from mvit_video.layers.temporal import TemporalPadding, pad_time
 
 Grid = tuple[int, int, int]
@@ -66,16 +67,16 @@ class _DepthwiseConv3d(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, cube: Tensor, weight: Tensor, stride: Grid, padding: Grid) -> Tensor:
-        # Once for all four convolutions; a cube cut from a fused projection is strided.
-        cube = cube.contiguous()
         ctx.save_for_backward(cube, weight)
         ctx.stride, ctx.padding = stride, padding
-        x = cube.permute(0, 4, 1, 2, 3)
+        # A cube cut from a fused projection is strided: kept as it is, it is kept once.
+        x = cube.contiguous().permute(0, 4, 1, 2, 3)
         return F.conv3d(x, weight, None, stride, padding, groups=len(weight)).permute(0, 2, 3, 4, 1)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         cube, weight = ctx.saved_tensors
+        cube = cube.contiguous()  # once for all the convolutions
         stride, padding = ctx.stride, ctx.padding
         wants_cube, wants_weight = ctx.needs_input_grad[:2]
         grad_cube = torch.zeros_like(cube) if wants_cube else None
@@ -203,5 +204,5 @@ def pool_and_norm(
     if norm is None:
         return tokens, thw
     # Autocast gives a norm's output in float32; the attention that follows wants the tokens' dtype.
-    by_head = norm(tokens.unflatten(-1, (-1, *norm.normalized_shape)))
+    by_head = recomputed(norm, tokens.unflatten(-1, (-1, *norm.normalized_shape)))
     return by_head.flatten(-2).to(tokens.dtype), thw

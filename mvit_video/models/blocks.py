@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from mvit_video.layers.recomputed import forgetting
+
 _GRAPHS = 32  # of a block, at most
 
 
@@ -25,14 +27,18 @@ class Block(nn.Module):
     Attributes:
         stage: the model's stage that it belongs to, from 0.
         recompute: its activations are not kept for the backward pass but computed again there.
+        compiled: the compiler decides which of them are kept.
     """
 
     stage = 0
-    recompute = False
+    recompute = compiled = False
 
     def __call__(self, *inputs: Any) -> Any:
-        if not (self.recompute and torch.is_grad_enabled()):
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return super().__call__(*inputs)
+        if not self.recompute:
+            with nullcontext() if self.compiled else forgetting():
+                return super().__call__(*inputs)
         return checkpoint(
             super().__call__,
             *inputs,
@@ -82,6 +88,7 @@ def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
         config.accumulated_recompile_limit, _GRAPHS * len(blocks)
     )
     for block in blocks:
+        block.compiled = True
         block.register_forward_pre_hook(_leave_batch_free)
         # Not dynamic: blocks share the code of their class, and torch would take the grids and widths that differ from
         # one block to the next for sizes that vary, which makes slower kernels, and on CPU none at all for some.

@@ -29,6 +29,7 @@ from mvit_video.layers.convolution import (
 )
 from mvit_video.layers.heads import multi_head
 from mvit_video.layers.mlp import DropPath
+from mvit_video.layers.recomputed import recomputed
 from mvit_video.models.blocks import Block
 from mvit_video.models.inflated import (
     InflatedModel,
@@ -154,8 +155,8 @@ class CloBlock(Block):
 
     def forward(self, cube: Tensor) -> tuple[Tensor, Tensor]:
         """cube -> what comes out, and what went into the ConvFFN."""
-        mixed = cube + self.drop_path(self.attn(self.norm1(cube)))
-        return self.skip(mixed) + self.drop_path(self.mlp(self.norm2(mixed))), mixed
+        mixed = cube + self.drop_path(self.attn(recomputed(self.norm1, cube)))
+        return self.skip(mixed) + self.drop_path(self.mlp(recomputed(self.norm2, mixed))), mixed
 
 
 class CloAttention(nn.Module):
@@ -192,7 +193,7 @@ class AttnConv(nn.Module):
 
     def forward(self, cube: Tensor) -> Tensor:
         query, key, value = self.depthwise(self.qkv(cube)).chunk(3, dim=-1)
-        return torch.tanh(self.gate(query * key) * self.scale) * value
+        return torch.tanh(self.gate(recomputed(torch.mul, query, key)) * self.scale) * value
 
 
 class PooledAttention(nn.Module):
@@ -225,7 +226,7 @@ class ConvFFN(nn.Module):
         self.fc2 = nn.Linear(hidden, out_width)
 
     def forward(self, cube: Tensor) -> Tensor:
-        return self.fc2(self.depthwise(F.gelu(self.fc1(cube))))
+        return self.fc2(self.depthwise(recomputed(F.gelu, self.fc1(cube))))
 
 
 class Halving(nn.Module):

@@ -32,6 +32,7 @@ from mvit_video.layers.convolution import (
 from mvit_video.layers.heads import multi_head
 from mvit_video.layers.layer_scale import LayerScale
 from mvit_video.layers.mlp import DropPath, Mlp
+from mvit_video.layers.recomputed import recomputed
 from mvit_video.models.blocks import Block
 from mvit_video.models.dual_vit_spec import MERGE_FROM, DualViTSpec
 from mvit_video.models.inflated import InflatedModel, temporal_position
@@ -253,11 +254,12 @@ class DualBlock(Block):
 
     def forward(self, pixels: Tensor, semantics: Tensor) -> tuple[Tensor, Tensor]:
         thw = pixels.shape[1:4]
-        normed = self.norm1(pixels).flatten(1, 3)
+        normed = recomputed(self.norm1, pixels).flatten(1, 3)
         semantics = self.semantic_path(semantics, normed)
         read = self.attn(normed, self.semantic_norm(semantics)).unflatten(1, thw)
         pixels = pixels + self.drop_path(self.scale1(read))
-        pixels = pixels + self.drop_path(self.scale2(self.mlp(self.norm2(pixels))))
+        normed = recomputed(self.norm2, pixels)
+        pixels = pixels + self.drop_path(self.scale2(self.mlp(normed)))
         return pixels, semantics
 
 
@@ -310,9 +312,9 @@ class MergeBlock(Block):
 
     def forward(self, tokens: Tensor, thw: torch.Size, bias: LowRankBias | None) -> Tensor:
         """tokens (B, N + M, C), pixels first -> the same."""
-        normed = self.norm1(tokens)
+        normed = recomputed(self.norm1, tokens)
         tokens = tokens + self.drop_path(self.scale1(self.attn(normed, normed, bias)))
-        normed = self.norm2(tokens)
+        normed = recomputed(self.norm2, tokens)
         pixels, semantics = normed[:, : thw.numel()].unflatten(1, thw), normed[:, thw.numel() :]
         mixed = torch.cat((self.mlp(pixels).flatten(1, 3), self.semantic_mlp(semantics)), dim=1)
         return tokens + self.drop_path(self.scale2(mixed))
@@ -344,7 +346,7 @@ class ConvMlp(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, cube: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.depthwise(self.fc1(cube))))
+        return self.fc2(recomputed(F.gelu, self.depthwise(self.fc1(cube))))
 
 
 class ClassBlock(nn.Module):

@@ -29,6 +29,7 @@ from mvit_video.layers.position import (
     resize_grid,
     separable_positions,
 )
+from mvit_video.layers.recomputed import recomputed
 from mvit_video.models.blocks import Block
 from mvit_video.models.features import FeatureInfo
 from mvit_video.models.mvit_spec import BlockSpec, Grid, MViTSpec, PoolSpec
@@ -75,8 +76,8 @@ class MultiScaleAttention(nn.Module):
         bias = self._relative_bias(q, q_thw, k_thw)
         x = attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), bias).transpose(1, 2)
         if self.residual_pooling:
-            x = self._add_query(x, q)
-        return self.dropout(self.proj(x.flatten(2))), q_thw
+            x = recomputed(self._add_query, x, q)
+        return self.dropout(self.proj(recomputed(torch.flatten, x, 2))), q_thw
 
     def _project_pool(self, x: Tensor, thw: Grid) -> tuple[Tensor, Tensor, Tensor, Grid, Grid]:
         if hasattr(self, "qkv"):
@@ -119,9 +120,9 @@ class MultiScaleAttention(nn.Module):
     def _add_query(self, x: Tensor, q: Tensor) -> Tensor:
         """MViTv2's residual pooling: x + q (B, N, n, d), but for the class token."""
         if not self.num_extra:
-            return x + q
+            return q + x
         (extra, grid), (_, q) = (t.split((1, t.shape[1] - 1), dim=1) for t in (x, q))
-        return torch.cat((extra, grid + q), dim=1)
+        return torch.cat((extra, q + grid), dim=1)
 
     def train(self, mode: bool = True) -> MultiScaleAttention:
         self.cache.clear()
@@ -177,10 +178,10 @@ class MultiScaleBlock(Block):
 
     def forward(self, x: Tensor, thw: Grid) -> tuple[Tensor, Grid]:
         """x (B, N, C) on the grid thw -> (B, N', C') and its grid."""
-        normed = self.norm1(x)
+        normed = recomputed(self.norm1, x)
         out, new_thw = self.attn(normed, thw)
         x = self._skip(x, normed, thw) + self.drop_path(out)
-        normed = self.norm2(x)
+        normed = recomputed(self.norm2, x)
         out = self.mlp(normed)
         # Where the width changes, the residual is a projection of the *normed* tokens.
         x = x if self.proj is None or self.widens_in_attention else self.proj(normed)

@@ -115,7 +115,7 @@ def activation_bytes(model: nn.Module, cfg: CfgNode, clips: int, recomputed: int
         for parameter in trained:
             parameter.grad = torch.empty_like(parameter)
     recompute_first(fake.train(), recomputed)
-    live = _LiveBytes((*fake.parameters(), *fake.buffers(), *(p.grad for p in trained)))
+    live = LiveBytes((*fake.parameters(), *fake.buffers(), *(p.grad for p in trained)))
     with mode, live:
         _raw = torch.empty(size, dtype=torch.uint8)  # stays while the pass lasts
         batch = torch.empty(size)
@@ -126,7 +126,7 @@ def activation_bytes(model: nn.Module, cfg: CfgNode, clips: int, recomputed: int
     return live.peak
 
 
-class _LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):
     """Counts the bytes of tensors made inside it that are still alive, and the most there were.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from torch._dynamo.utils import counters
 
 from mvit_video.build import build_model
 from mvit_video.config import load_config
-from mvit_video.models.blocks import blocks_of, compile_blocks, recompute
+from mvit_video.models.blocks import Block, blocks_of, compile_blocks, recompute
+from mvit_video.train.memory import LiveBytes
 from tests.models.test_all_models import SMALL, clip, make
 
 FAMILIES = ("MViT v1", "MViT v2", "DualViT", "MPViT", "CloFormer")
@@ -49,21 +51,37 @@ def test_blocks_know_their_stage(which):
 @each_family
 def test_what_a_recomputed_stage_keeps_is_less(which):
     def kept(stages) -> int:
-        """Bytes kept for the backward pass."""
-        model, storages = make(which).train(), {}
-
-        def pack(tensor: torch.Tensor) -> torch.Tensor:
-            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
+        """Bytes that a forward pass leaves behind for the backward pass."""
+        model, x = make(which).train(), clip()
         recompute(model, stages)
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            model(clip())
-        return sum(storages.values())
+        with LiveBytes((*model.parameters(), *model.buffers(), x)) as live:
+            _out = model(x)
+            gc.collect()
+            return live.now
 
     nothing, one_stage, everything = kept(()), kept((1,)), kept(None)
     assert everything < one_stage < nothing
     assert everything < 0.6 * nothing
+
+
+@each_family
+def test_what_is_cheap_to_compute_is_not_kept_and_changes_no_bit(which, monkeypatch):
+    def train() -> tuple[int, list[torch.Tensor]]:
+        """Bytes left behind by the forward pass, and the gradients."""
+        torch.manual_seed(0)
+        model, x = make(which).train(), clip()
+        with LiveBytes((*model.parameters(), *model.buffers(), x)) as live:
+            loss = model(x).square().sum()
+            gc.collect()
+            kept = live.now
+        loss.backward()
+        return kept, [parameter.grad for parameter in model.parameters()]
+
+    kept, grads = train()
+    monkeypatch.setattr(Block, "compiled", True)  # then the compiler would see to it
+    all_kept, wanted = train()
+    assert kept < 0.9 * all_kept
+    assert all(torch.equal(a, b) for a, b in zip(grads, wanted, strict=True))
 
 
 def test_the_config_names_the_stages_to_recompute():
