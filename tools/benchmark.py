@@ -66,7 +66,7 @@ SUBJECTS = {
     "augmentation": Subject(augmentation.benchmark_augmentation, augmentation.AGAINST, ("rounds",)),
     "train": Subject(runs.benchmark_training, (), ("rounds", "updates", "processes")),
     "test": Subject(runs.benchmark_test),
-    "memory": Subject(memory.benchmark_memory, (), ("batch",)),
+    "memory": Subject(memory.benchmark_memory, memory.AGAINST, ("batch",)),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "rounds": {"type": positive_int, "default": 7, "help": "timed rounds"},

@@ -61,7 +61,7 @@ def make_candidate(cfg: CfgNode, name: str, batch: int) -> Candidate:
         ours = build_model(cfg)
     if name in ("image", "conv3d"):
         return _other_form(ours, name, clips)
-    return Candidate(_by_other_hands(ours, name), (clips,), count_multiply_adds(ours, clips))
+    return Candidate(by_other_hands(ours, name), (clips,), count_multiply_adds(ours, clips))
 
 
 def _other_form(ours: nn.Module, name: str, clips: tuple[int, ...]) -> Candidate:
@@ -80,7 +80,12 @@ def _candidate(model: nn.Module, inputs: tuple[tuple[int, ...], ...]) -> Candida
     return Candidate(model, inputs, sum(work[shape] for shape in inputs))
 
 
-def _by_other_hands(ours: nn.Module, name: str) -> nn.Module:
+def by_other_hands(ours: nn.Module, name: str) -> nn.Module:
+    """The same model in another implementation, a name of BY_OTHER_HANDS.
+
+    Raises:
+        InputError: it does not have this model.
+    """
     if isinstance(ours.spec, InflatedSpec):
         raise InputError(f"--against {name} has MViT only, not {type(ours).__name__}")
     theirs = _from_torchvision(ours.spec) if "torchvision" in name else _reference(ours.spec, name)

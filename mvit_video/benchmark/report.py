@@ -42,7 +42,8 @@ def as_text(result: Mapping[str, Any]) -> str:
         times = ", ".join(
             f"{ratios[key]:.2f}x the {label}" for key, label in _RATIOS.items() if key in ratios
         )
-        lines.append(f"{name} takes {times} of {ours} (spread of time {ratios['time_spread']:.1%})")
+        spread = f" (spread of time {ratios['time_spread']:.1%})" if "time" in ratios else ""
+        lines.append(f"{name} takes {times} of {ours}{spread}")
         if "rate" in ratios:
             lines.append(
                 f"{ours} does {ratios['rate']:.2f}x the multiply-adds per second of {name}"

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvit_video.layers.recomputed import recomputed
+from mvit_video.layers.recomputed import normalise
 from mvit_video.layers.temporal import TemporalPadding, pad_time
 
 Grid = tuple[int, int, int]
@@ -204,5 +204,5 @@ def pool_and_norm(
     if norm is None:
         return tokens, thw
     # Autocast gives a norm's output in float32; the attention that follows wants the tokens' dtype.
-    by_head = recomputed(norm, tokens.unflatten(-1, (-1, *norm.normalized_shape)))
+    by_head = normalise(norm, tokens.unflatten(-1, (-1, *norm.normalized_shape)))
     return by_head.flatten(-2).to(tokens.dtype), thw

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _here = threading.local()
 
@@ -33,6 +33,21 @@ def recomputed(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
     if not torch.compiler.is_compiling() and (steps := getattr(_here, "steps", None)):
         steps.add(output, function, inputs)
     return output
+
+
+def normalise(norm: nn.Module, x: Tensor) -> Tensor:
+    """norm(x), `recomputed`, in the dtype that autocast computes in.
+
+    Autocast lets norms give float32, of which each layer after them would make, and keep, a copy in its own dtype.
+    """
+    return recomputed(_norm_for_layers, norm, x)
+
+
+def _norm_for_layers(norm: nn.Module, x: Tensor) -> Tensor:
+    out, device = norm(x), x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        out = out.to(torch.get_autocast_dtype(device))
+    return out
 
 
 @contextmanager

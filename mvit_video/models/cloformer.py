@@ -29,7 +29,7 @@ from mvit_video.layers.convolution import (
 )
 from mvit_video.layers.heads import multi_head
 from mvit_video.layers.mlp import DropPath
-from mvit_video.layers.recomputed import recomputed
+from mvit_video.layers.recomputed import normalise, recomputed
 from mvit_video.models.blocks import Block
 from mvit_video.models.inflated import (
     InflatedModel,
@@ -155,8 +155,8 @@ class CloBlock(Block):
 
     def forward(self, cube: Tensor) -> tuple[Tensor, Tensor]:
         """cube -> what comes out, and what went into the ConvFFN."""
-        mixed = cube + self.drop_path(self.attn(recomputed(self.norm1, cube)))
-        return self.skip(mixed) + self.drop_path(self.mlp(recomputed(self.norm2, mixed))), mixed
+        mixed = cube + self.drop_path(self.attn(normalise(self.norm1, cube)))
+        return self.skip(mixed) + self.drop_path(self.mlp(normalise(self.norm2, mixed))), mixed
 
 
 class CloAttention(nn.Module):

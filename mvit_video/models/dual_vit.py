@@ -32,7 +32,7 @@ from mvit_video.layers.convolution import (
 from mvit_video.layers.heads import multi_head
 from mvit_video.layers.layer_scale import LayerScale
 from mvit_video.layers.mlp import DropPath, Mlp
-from mvit_video.layers.recomputed import recomputed
+from mvit_video.layers.recomputed import normalise, recomputed
 from mvit_video.models.blocks import Block
 from mvit_video.models.dual_vit_spec import MERGE_FROM, DualViTSpec
 from mvit_video.models.inflated import InflatedModel, temporal_position
@@ -254,11 +254,11 @@ class DualBlock(Block):
 
     def forward(self, pixels: Tensor, semantics: Tensor) -> tuple[Tensor, Tensor]:
         thw = pixels.shape[1:4]
-        normed = recomputed(self.norm1, pixels).flatten(1, 3)
+        normed = normalise(self.norm1, pixels).flatten(1, 3)
         semantics = self.semantic_path(semantics, normed)
         read = self.attn(normed, self.semantic_norm(semantics)).unflatten(1, thw)
         pixels = pixels + self.drop_path(self.scale1(read))
-        normed = recomputed(self.norm2, pixels)
+        normed = normalise(self.norm2, pixels)
         pixels = pixels + self.drop_path(self.scale2(self.mlp(normed)))
         return pixels, semantics
 
@@ -312,9 +312,9 @@ class MergeBlock(Block):
 
     def forward(self, tokens: Tensor, thw: torch.Size, bias: LowRankBias | None) -> Tensor:
         """tokens (B, N + M, C), pixels first -> the same."""
-        normed = recomputed(self.norm1, tokens)
+        normed = normalise(self.norm1, tokens)
         tokens = tokens + self.drop_path(self.scale1(self.attn(normed, normed, bias)))
-        normed = recomputed(self.norm2, tokens)
+        normed = normalise(self.norm2, tokens)
         pixels, semantics = normed[:, : thw.numel()].unflatten(1, thw), normed[:, thw.numel() :]
         mixed = torch.cat((self.mlp(pixels).flatten(1, 3), self.semantic_mlp(semantics)), dim=1)
         return tokens + self.drop_path(self.scale2(mixed))

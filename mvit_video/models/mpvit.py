@@ -28,7 +28,7 @@ from mvit_video.layers.convolution import (
     init_convolution_,
 )
 from mvit_video.layers.mlp import DropPath, Mlp
-from mvit_video.layers.recomputed import recomputed
+from mvit_video.layers.recomputed import normalise
 from mvit_video.models.blocks import Block
 from mvit_video.models.inflated import (
     InflatedModel,
@@ -235,8 +235,8 @@ class PathBlock(Block):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, cube: Tensor, relative: RelativePosition) -> Tensor:
-        cube = cube + self.drop_path(self.attn(recomputed(self.norm1, cube), relative))
-        return cube + self.drop_path(self.mlp(recomputed(self.norm2, cube)))
+        cube = cube + self.drop_path(self.attn(normalise(self.norm1, cube), relative))
+        return cube + self.drop_path(self.mlp(normalise(self.norm2, cube)))
 
 
 class FactorisedAttention(nn.Module):

@@ -29,7 +29,7 @@ from mvit_video.layers.position import (
     resize_grid,
     separable_positions,
 )
-from mvit_video.layers.recomputed import recomputed
+from mvit_video.layers.recomputed import normalise, recomputed
 from mvit_video.models.blocks import Block
 from mvit_video.models.features import FeatureInfo
 from mvit_video.models.mvit_spec import BlockSpec, Grid, MViTSpec, PoolSpec
@@ -178,10 +178,10 @@ class MultiScaleBlock(Block):
 
     def forward(self, x: Tensor, thw: Grid) -> tuple[Tensor, Grid]:
         """x (B, N, C) on the grid thw -> (B, N', C') and its grid."""
-        normed = recomputed(self.norm1, x)
+        normed = normalise(self.norm1, x)
         out, new_thw = self.attn(normed, thw)
         x = self._skip(x, normed, thw) + self.drop_path(out)
-        normed = recomputed(self.norm2, x)
+        normed = normalise(self.norm2, x)
         out = self.mlp(normed)
         # Where the width changes, the residual is a projection of the *normed* tokens.
         x = x if self.proj is None or self.widens_in_attention else self.proj(normed)
