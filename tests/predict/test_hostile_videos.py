@@ -205,5 +205,5 @@ def test_an_hour_takes_no_more_memory_than_five_minutes(trained, tmp_path):
     assert [told for told, _ in found] == ["30 60.0", "150 300.0", "1800 3600.0"]
     (_, five), (_, sixty) = found[1:]
     assert (
-        sixty < five + 20
-    )  # the pictures of an hour are 330 MB; some MB come and go with the allocator
+        sixty < five + 100
+    )  # the pictures of an hour are 330 MB; some come and go with the allocator, on a busy machine 50

@@ -95,7 +95,7 @@ def test_the_computed_peak_is_near_the_measured_one(family, precision):
     for recomputed in (0, len(blocks_of(model))):
         recompute_first(model, recomputed)
         computed = activation_bytes(model, cfg, CLIPS, recomputed)
-        assert computed == pytest.approx(measured(model, cfg, CLIPS), rel=0.08), recomputed
+        assert computed == pytest.approx(measured(model, cfg, CLIPS), rel=0.1), recomputed
 
 
 def test_computing_it_leaves_the_model_and_the_generator_alone():
