@@ -78,16 +78,20 @@ def key_bias(bias: Tensor) -> LowRankBias:
 
 
 def relative_position_bias(
-    q: Tensor, q_thw: Grid, k_thw: Grid, tables: tuple[Tensor | None, ...], num_extra: int = 0
+    q: Tensor,
+    q_thw: Grid,
+    tables: tuple[Tensor | None, ...],
+    key_rows: Tensor,
+    num_extra: int = 0,
 ) -> LowRankBias:
     """Decomposed relative positions (MViTv2, eq. 4) as a low-rank bias for `attention`.
 
     Args:
         q: (B, N, n, d) *unscaled* queries, N = num_extra + T * H * W.
         q_thw: the queries' grid.
-        k_thw: the keys' grid (T', H', W').
         tables: (Rt, Rh, Rw), one (queries, keys, d) vector per pair of indices along each axis
             (`position.relative_vectors`), None for an axis without relative positions.
+        key_rows: (M, E), the `one_hot_grid` of the keys with the axes that have a table.
         num_extra: tokens before the grid (the class token); they neither give nor receive a bias.
 
     Returns:
@@ -110,9 +114,7 @@ def relative_position_bias(
         rows = (rows @ tables[2].mT).view(batch, w, t * h, -1).transpose(1, 2)
         a.append(rows.reshape(batch, t * h * w, heads, -1))
     a = F.pad(torch.cat(a, dim=-1), (0, 0, 0, 0, num_extra, 0))
-    axes = tuple(table is not None for table in tables)
-    b = one_hot_grid(k_thw, axes, num_extra, dtype=a.dtype, device=a.device)
-    return a.transpose(1, 2), b[None, None]
+    return a.transpose(1, 2), key_rows[None, None]
 
 
 def _by_column(q: Tensor, w: int) -> Tensor:

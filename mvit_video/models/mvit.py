@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mvit_video.errors import InputError
-from mvit_video.layers.attention import attention, relative_position_bias
+from mvit_video.layers.attention import attention, one_hot_grid, relative_position_bias
 from mvit_video.layers.embedding import CubeEmbedding
 from mvit_video.layers.mlp import DropPath, Mlp
 from mvit_video.layers.pooling import (
@@ -106,16 +106,16 @@ class MultiScaleAttention(nn.Module):
         if all(table is None for table in tables):
             return None
 
-        def vectors() -> tuple[Tensor | None, ...]:
+        def spread() -> tuple[tuple[Tensor | None, ...], Tensor]:
             sizes = zip(tables, q_thw, k_thw, strict=True)
-            return tuple(
+            vectors = tuple(
                 t if t is None else relative_vectors(t, *size).to(q.dtype) for t, *size in sizes
             )
+            axes = tuple(table is not None for table in tables)
+            return vectors, one_hot_grid(k_thw, axes, self.num_extra, q.dtype, q.device)
 
-        key = (q_thw, k_thw, q.dtype)
-        return relative_position_bias(
-            q, q_thw, k_thw, self.cache.get(key, tables, vectors), self.num_extra
-        )
+        vectors, key_rows = self.cache.get((q_thw, k_thw, q.dtype), tables, spread)
+        return relative_position_bias(q, q_thw, vectors, key_rows, self.num_extra)
 
     def _add_query(self, x: Tensor, q: Tensor) -> Tensor:
         """MViTv2's residual pooling: x + q (B, N, n, d), but for the class token."""

@@ -44,7 +44,8 @@ def test_folded_relative_positions_are_the_materialised_ones(
     tables = tuple(draw(5 + axis, width) if wanted else None for axis, wanted in enumerate(axes))
     sizes = list(zip(tables, q_thw, k_thw, strict=True))
     vectors = tuple(t if t is None else relative_vectors(t, n, m) for t, n, m in sizes)
-    bias = relative_position_bias(q, q_thw, k_thw, vectors, extra)
+    rows = one_hot_grid(k_thw, axes, extra, q.dtype)
+    bias = relative_position_bias(q, q_thw, vectors, rows, extra)
     folded = attention(q.transpose(1, 2), k, v, bias)
     matrix = materialised.relative_bias(q.transpose(1, 2), q_thw, k_thw, tables, extra)
     expected = materialised.attention(q.transpose(1, 2), k, v, matrix)
@@ -96,7 +97,8 @@ def test_fused_attention_never_makes_the_matrix() -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        attention(q.transpose(1, 2), k, v, relative_position_bias(q, thw, thw, vectors))
+        bias = relative_position_bias(q, thw, vectors, one_hot_grid(thw))
+        attention(q.transpose(1, 2), k, v, bias)
     assert max(kept) < 10 * q.numel() < math.prod(thw) ** 2 / 10
 
 
