@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mvit_video.benchmark.memory import _largest_batch, benchmark_memory
 from mvit_video.benchmark.report import as_text
 from mvit_video.config import load_config
+from mvit_video.errors import InputError
 from tests.tiny_run import TINY_MODEL, overrides
 
 _lines = st.lists(
@@ -35,15 +36,20 @@ def test_and_no_larger_one_does(room, largest):
     assert _largest_batch(pass_bytes, room, 4) == largest
 
 
-def test_another_implementation_keeps_more():
-    cfg = load_config(None, overrides(TINY_MODEL))
-    result = benchmark_memory(cfg, ["materialised"], batch=2)
-    ours, theirs = (
-        result["candidates"]["0 of 2 blocks recomputed"],
-        result["ratios"]["materialised"],
-    )
+@pytest.mark.parametrize("name", ["materialised", "pytorchvideo"])
+def test_another_implementation_keeps_more(name):
+    # pytorchvideo has separable positions only
+    cfg = load_config(None, overrides(TINY_MODEL | {"MVIT.SEP_POS_EMBED": True}))
+    result = benchmark_memory(cfg, [name], batch=2)
+    ours, theirs = result["candidates"]["0 of 2 blocks recomputed"], result["ratios"][name]
     assert theirs["pass_memory"] > 1.2
-    candidate = result["candidates"]["materialised"]
+    candidate = result["candidates"][name]
     assert candidate["largest_batch"] < ours["largest_batch"]
     assert theirs["pass_memory"] == candidate["pass_memory_mib"] / ours["pass_memory_mib"]
-    assert "materialised takes" in as_text(result)
+    assert f"{name} takes" in as_text(result)
+
+
+def test_a_model_that_the_other_does_not_have_is_refused():
+    cfg = load_config("configs/K400/MVITv2_S_16x4.yaml")
+    with pytest.raises(InputError, match="pytorchvideo does not have this model"):
+        benchmark_memory(cfg, ["pytorchvideo"])
