@@ -27,7 +27,7 @@ from mvit_video.world import World
 from tests.tiny_run import TINY_MODEL, overrides
 from tests.train.test_training import Stop
 
-CLIPS = 4
+CLIPS = 8  # few, and what a convolution takes inside itself, whatever their number, would weigh
 SIZE = {"DATA.NUM_FRAMES": 8, "DATA.TRAIN_CROP_SIZE": 64, "DATA.TEST_CROP_SIZE": 64,
         "DATA.TRAIN_JITTER_SCALES": [64, 72], "TRAIN.BATCH_SIZE": CLIPS}  # fmt: skip
 MVIT = {
@@ -95,7 +95,7 @@ def test_the_computed_peak_is_near_the_measured_one(family, precision):
     for recomputed in (0, len(blocks_of(model))):
         recompute_first(model, recomputed)
         computed = activation_bytes(model, cfg, CLIPS, recomputed)
-        assert computed == pytest.approx(measured(model, cfg, CLIPS), rel=0.1), recomputed
+        assert computed == pytest.approx(measured(model, cfg, CLIPS), rel=0.08), recomputed
 
 
 def test_computing_it_leaves_the_model_and_the_generator_alone():
