@@ -24,6 +24,7 @@ from mvit_video.build import build_model
 from mvit_video.errors import InputError
 from mvit_video.evaluate.scoring import autocast
 from mvit_video.layers.attention import attention
+from mvit_video.layers.pieces import takes_pieces
 from mvit_video.models.mvit import MultiScaleAttention, fuse_pooling
 from mvit_video.models.mvit_spec import BlockSpec, MViTSpec
 
@@ -178,9 +179,13 @@ def _pooling(
         if name == "triton":
             module = _fused(module)
         pools = [(getattr(module, f"pool_{x}"), getattr(module, f"norm_{x}")) for x in "qkv"]
+        apart = None
+        with torch.set_grad_enabled(module.training):
+            if takes_pieces(projected):  # the parts of the projection are then made one by one
+                apart = [part.contiguous() for part in projected.chunk(3, dim=-1)]
 
         def run() -> list[Tensor]:
-            parts = zip(projected.chunk(3, dim=-1), pools, strict=True)
+            parts = zip(apart or projected.chunk(3, dim=-1), pools, strict=True)
             return [module._pool(x, block.thw, *pool)[0] for x, pool in parts]
 
         return run, [projected, *module.parameters()]

@@ -16,6 +16,7 @@ from mvit_video.errors import InputError
 from mvit_video.layers.attention import attention, one_hot_grid, relative_position_bias
 from mvit_video.layers.embedding import CubeEmbedding
 from mvit_video.layers.mlp import DropPath, Mlp
+from mvit_video.layers.pieces import in_parts
 from mvit_video.layers.pooling import (
     AvgPool3d,
     DepthwiseConv3d,
@@ -81,12 +82,12 @@ class MultiScaleAttention(nn.Module):
 
     def _project_pool(self, x: Tensor, thw: Grid) -> tuple[Tensor, Tensor, Tensor, Grid, Grid]:
         if hasattr(self, "qkv"):
-            q, k, v = self.qkv(x).chunk(3, dim=-1)
+            projected = in_parts(self.qkv, x, 3)
         else:
-            q, k, v = self.q(x), self.k(x), self.v(x)
-        q, q_thw = self._pool(q, thw, self.pool_q, self.norm_q)
-        k, k_thw = self._pool(k, thw, self.pool_k, self.norm_k)
-        v, _ = self._pool(v, thw, self.pool_v, self.norm_v)
+            projected = (linear(x) for linear in (self.q, self.k, self.v))
+        q, q_thw = self._pool(next(projected), thw, self.pool_q, self.norm_q)
+        k, k_thw = self._pool(next(projected), thw, self.pool_k, self.norm_k)
+        v, _ = self._pool(next(projected), thw, self.pool_v, self.norm_v)
         return q, k, v, q_thw, k_thw
 
     def _pool_project(self, x: Tensor, thw: Grid) -> tuple[Tensor, Tensor, Tensor, Grid, Grid]:

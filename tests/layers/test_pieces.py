@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from mvit_video.layers import pieces
 from mvit_video.layers.mlp import Mlp
-from mvit_video.layers.pieces import in_pieces
+from mvit_video.layers.pieces import in_parts, in_pieces
 
 
 @pytest.fixture
@@ -45,3 +46,34 @@ def test_a_clip_of_another_precision_keeps_it(small_pieces):
     mlp, x = Mlp(6, 24), torch.randn(2, 50, 6)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         assert mlp(x).dtype == torch.bfloat16
+
+
+def bytes_of(x: torch.Tensor) -> int:
+    return x.untyped_storage().nbytes()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_parts_of_a_projection_are_made_by_themselves_in_inference_only(bias):
+    linear, x = nn.Linear(6, 30, bias).double(), torch.randn(2, 5, 6, dtype=torch.float64)
+    whole = linear(x)
+    for training in (True, False):
+        with torch.set_grad_enabled(training):
+            parts = list(in_parts(linear, x, 3))
+        torch.testing.assert_close(torch.cat(parts, dim=-1), whole, rtol=1e-12, atol=1e-12)
+        assert [bytes_of(part) for part in parts] == [bytes_of(whole) // (1 if training else 3)] * 3
+
+
+def test_parts_come_from_the_module_that_is_there():
+    """From one that took the projection's place, as an int8 one does, and past what is hooked to it."""
+
+    class Doubled(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(x)
+
+    doubled, x, seen = Doubled(6, 12), torch.randn(5, 6), []
+    hooked = nn.Linear(6, 12)
+    hooked.register_forward_hook(lambda _, __, out: seen.append(out))
+    with torch.inference_mode():
+        assert torch.equal(torch.cat(list(in_parts(doubled, x, 3)), dim=-1), doubled(x))
+        parts = torch.cat(list(in_parts(hooked, x, 3)), dim=-1)
+    assert len(seen) == 1 and torch.equal(seen[0], parts)
