@@ -14,10 +14,9 @@ from mvit_video.build import build_model
 from mvit_video.models.blocks import blocks_of
 from mvit_video.train.memory import GIB, activation_bytes, state_bytes
 
-_GPU = 72.0  # GiB: one of 80 GB, less a tenth for what is not counted
-
-
 AGAINST = tuple(name for name in BY_OTHER_HANDS if "compiled" not in name)
+
+_GPU = 72.0  # GiB: one of 80 GB, less a tenth for what is not counted
 
 
 def benchmark_memory(cfg: CfgNode, against: Sequence[str] = (), batch: int = 1) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import copy
 import math
 import re
 import sys
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from mvit_video import layers
 from mvit_video.build import build_model
 from mvit_video.config import load_config
 from mvit_video.errors import InputError
+from mvit_video.models import mvit
 from mvit_video.models.blocks import recompute
 from mvit_video.models.mvit import MViT, fuse_pooling
 from mvit_video.models.mvit_presets import PRESETS
@@ -74,6 +76,27 @@ def test_a_clip_can_be_an_image_for_a_one_frame_model() -> None:
 def test_a_tensor_that_is_no_clip_is_refused(shape) -> None:
     with pytest.raises(InputError, match=r"batch, channels, frames, height, width"):
         MViT(V1)(torch.zeros(shape))
+
+
+def test_what_only_the_grid_decides_is_made_once_in_inference(monkeypatch) -> None:
+    """The keys' one-hot rows, and the relative vectors of tables of another size."""
+    made = Counter()
+
+    def counting(make):
+        def count(*args):
+            made[make.__name__] += 1
+            return make(*args)
+
+        return count
+
+    for make in (mvit.one_hot_grid, mvit.relative_vectors):
+        monkeypatch.setattr(mvit, make.__name__, counting(make))
+    model, clip = MViT(V2).eval(), torch.randn(1, 3, 8, 32, 32)
+    once = {"one_hot_grid": V2.depth, "relative_vectors": 3 * V2.depth}
+    for times in (1, 1, 2):
+        with torch.set_grad_enabled(times == 2):  # what is trained is made anew
+            model(clip)
+        assert made == {name: number * times for name, number in once.items()}
 
 
 def test_cached_tables_never_outlive_the_weights_they_came_from() -> None:
