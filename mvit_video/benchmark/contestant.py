@@ -22,6 +22,7 @@ from mvit_video.benchmark.candidates import BY_OTHER_HANDS, Candidate, make_cand
 from mvit_video.benchmark.measure import peak_resident_mib, wait_for
 from mvit_video.errors import InputError
 from mvit_video.evaluate.scoring import autocast
+from mvit_video.models.cuda_graph import CudaGraphs
 from mvit_video.processes import die_with_parent, keep_freed_memory
 
 
@@ -126,11 +127,12 @@ def _make_pass(
     inputs = [torch.randn(shape, device=device) for shape in candidate.inputs]
     if training:
         return lambda: _training_pass(model, inputs, cfg.TRAIN.PRECISION)
-    return lambda: _forward_pass(model, inputs, cfg.TEST.PRECISION)
+    forward = CudaGraphs(model) if candidate.replayed else model
+    return lambda: _forward_pass(forward, inputs, cfg.TEST.PRECISION)
 
 
 @torch.inference_mode()
-def _forward_pass(model: nn.Module, inputs: list[Tensor], precision: str) -> None:
+def _forward_pass(model: Callable[[Tensor], Tensor], inputs: list[Tensor], precision: str) -> None:
     for clip in inputs:
         with autocast(clip.device, precision):
             model(clip)

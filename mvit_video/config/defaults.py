@@ -379,6 +379,10 @@ SECTIONS: dict[str, Section] = {
             "PRECISION": Key(
                 "float32", "Number format of the forward pass (autocast).", _PRECISIONS
             ),
+            "CUDA_GRAPHS": Key(
+                False,
+                "On a GPU, record the forward pass as a CUDA graph and replay it: for passes so short that the GPU waits for Python. The same scores.",
+            ),
             "NUM_ENSEMBLE_VIEWS": Key(5, "Clips per video, evenly over its length."),
             "NUM_SPATIAL_CROPS": Key(
                 1, "Crops per clip: 1 (centre) or 3 along the long side.", (1, 3)

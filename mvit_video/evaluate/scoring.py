@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mvit_video.data.preprocessing import Preprocessing
 from mvit_video.errors import InputError
@@ -28,7 +29,10 @@ def common_steps(num_items: int, per_step: int, world: World) -> int:
 
 
 def score_views(
-    model: nn.Module, views: Tensor, preprocessing: Preprocessing, precision: str = "float32"
+    model: Callable[[Tensor], Tensor],
+    views: Tensor,
+    preprocessing: Preprocessing,
+    precision: str = "float32",
 ) -> Tensor:
     """Scores of all views of one video, in one forward pass.
 
@@ -36,7 +40,7 @@ def score_views(
     nor on the number of ranks.
 
     Args:
-        model: in eval mode, on the device of `views`.
+        model: in eval mode, on the device of `views`; or its `CudaGraphs`.
         views: (V, 3, T, H, W) uint8.
         precision: number format of the forward pass.
 

@@ -26,6 +26,7 @@ from mvit_video.evaluate.predictions import Predictions, concatenate, save
 from mvit_video.evaluate.report import write_report
 from mvit_video.evaluate.scoring import common_steps, score_views
 from mvit_video.files import atomic_file
+from mvit_video.models.cuda_graph import CudaGraphs
 from mvit_video.progress import progress
 from mvit_video.run_folder import CONFIG_FILE, METRICS_FILE, PREDICTIONS_FILE, TEST_FOLDER
 from mvit_video.world import Stop, World
@@ -151,6 +152,7 @@ def _score(
     stop: Stop,
 ) -> tuple[list[ScoredVideo | UndecodableVideo], bool]:
     """What became of the loader's videos; False with it if the ranks agreed to stop before the last."""
+    forward = CudaGraphs(model) if cfg.TEST.CUDA_GRAPHS else model
     per_step = max(cfg.TEST.BATCH_SIZE // world.size, 1)
     items = progress(loader, len(loader), "test", shown=world.is_main)
     videos: list[ScoredVideo | UndecodableVideo] = []
@@ -162,7 +164,7 @@ def _score(
                 videos.append(item)
                 continue
             views = item.views(world.device)
-            scores = score_views(model, views, preprocessing, cfg.TEST.PRECISION)
+            scores = score_views(forward, views, preprocessing, cfg.TEST.PRECISION)
             videos.append(ScoredVideo(item.index, item.video_id, item.label, scores.numpy()))
     return videos, True
 

@@ -28,6 +28,7 @@ class TestSettings:
         precision: number format of the forward pass, "float32", "bfloat16" or "float16".
         ensemble: how views are combined, "sum" or "max".
         reader: name of the video reader.
+        cuda_graphs: on a GPU, forward passes are recorded and replayed.
     """
 
     __test__ = False  # not a test case, whatever pytest thinks of its name
@@ -37,6 +38,7 @@ class TestSettings:
     precision: str = "float32"
     ensemble: str = "sum"
     reader: str = "auto"
+    cuda_graphs: bool = False
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> TestSettings:
@@ -48,6 +50,7 @@ class TestSettings:
             test.PRECISION,
             cfg.DATA.ENSEMBLE_METHOD,
             cfg.DATA.READER,
+            test.CUDA_GRAPHS,
         )
 
 

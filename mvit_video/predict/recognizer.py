@@ -24,6 +24,7 @@ from mvit_video.data.views import VideoViews
 from mvit_video.errors import InputError
 from mvit_video.evaluate.metrics import fuse_views
 from mvit_video.evaluate.scoring import autocast, score_views
+from mvit_video.models.cuda_graph import CudaGraphs
 from mvit_video.predict.checkpoint import TestSettings, load_recognition
 from mvit_video.predict.reading import Seconds, Video, local_path, video_name, video_views
 from mvit_video.predict.results import Prediction, best_classes
@@ -62,6 +63,7 @@ class Recognizer:
         self.model = model.to(self.device).eval()
         self.preprocessing = preprocessing
         self.settings = settings or TestSettings()
+        self._graphs = CudaGraphs(self.model) if self.settings.cuda_graphs else None
         self._reader = make_reader(self.settings.reader)
 
     @classmethod
@@ -160,8 +162,7 @@ class Recognizer:
         """The prediction for what `read` gave."""
         if topk < 1:
             raise InputError(f"topk is {topk}; it takes a number of classes from 1 on")
-        views = video.views(self.device)
-        scores = score_views(self.model, views, self.preprocessing, self.settings.precision).numpy()
+        scores = self._score(video.views(self.device)).numpy()
         fused = fuse_views(scores[None], self.settings.ensemble)[0]
         return Prediction(name, best_classes(fused, self.class_names, topk), fused, scores)
 
@@ -269,9 +270,14 @@ class Recognizer:
     def _score_clips(self, clips: Tensor) -> np.ndarray:
         """(N, V, 3, T, H, W) uint8 -> (N, C)."""
         views = clips.flatten(0, 1).to(self.device)
-        scores = score_views(self.model, views, self.preprocessing, self.settings.precision)
+        scores = self._score(views)
         fused = fuse_views(scores.unflatten(0, clips.shape[:2]).numpy(), self.settings.ensemble)
         return fused.astype(np.float32)
+
+    def _score(self, views: Tensor) -> Tensor:
+        """(V, 3, T, H, W) uint8 -> (V, C)."""
+        forward = self._graphs or self.model
+        return score_views(forward, views, self.preprocessing, self.settings.precision)
 
     def num_views(self, views: Views | None = None) -> tuple[int, int]:
         """Clips and crops. Raises InputError for what is neither "5x3" nor (5, 3)."""
