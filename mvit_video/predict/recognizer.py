@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import overload
@@ -222,18 +223,23 @@ class Recognizer:
             windows = slide(stream, self.preprocessing, window, stride)
             total = max(int(((stream.duration or 0) - window) / stride) + 1, 1)
             shown = progress(windows, total, video_name(video), "windows", show_progress)
-            found = []
+            # What stays grows in one piece. An array a window, each between the tensors of two passes, would keep the
+            # allocator from using their room again: a hundred times the memory of the scores.
+            times, scores, segments = array("d"), array("f"), []
             for item in self._merged(windows, shown, enter, leave):
                 if windows.duration > longest:
                     raise InputError(f"{video_name(video)} is longer than {longest:g} seconds")
-                found.append(item)
-            scored = [item for item in found if isinstance(item, ScoredWindow)]
+                if isinstance(item, Segment):
+                    segments.append(item)
+                    continue
+                times.extend((item.begin, item.end))
+                scores.frombytes(item.scores.tobytes())
             return Timeline(
                 video_name(video),
                 windows.duration,
-                np.array([(w.begin, w.end) for w in scored]),
-                np.stack([w.scores for w in scored]),
-                tuple(item for item in found if isinstance(item, Segment)),
+                np.array(times).reshape(-1, 2),
+                np.array(scores).reshape(len(times) // 2, -1),
+                tuple(segments),
                 stream.damaged,
             )
 

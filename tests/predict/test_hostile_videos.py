@@ -174,7 +174,7 @@ from mvit_video import Recognizer
 recognizer = Recognizer.from_checkpoint(words[0], "cpu")
 for video in words[1:]:
     begin()
-    found = recognizer.timeline(video, stride=2.0)
+    found = recognizer.timeline(video)
     print(len(found.windows), round(found.duration, 3), end="")
     end()
 """
@@ -202,8 +202,7 @@ def test_an_hour_takes_no_more_memory_than_five_minutes(trained, tmp_path):
         write_long(tmp_path / f"{length}.mp4", length)
     paths = [tmp_path / f"{length}.mp4" for length in minutes]
     found = peaks_of(LONG, trained.checkpoint, *paths)
-    assert [told for told, _ in found] == ["30 60.0", "150 300.0", "1800 3600.0"]
+    assert [told for told, _ in found] == ["117 60.0", "597 300.0", "7197 3600.0"]
     (_, five), (_, sixty) = found[1:]
-    assert (
-        sixty < five + 100
-    )  # the pictures of an hour are 330 MB; some come and go with the allocator, on a busy machine 50
+    # The pictures of an hour are 330 MB. Its scores are less than one, but kept one by one they pin what lay between.
+    assert sixty < five + 20
