@@ -72,6 +72,16 @@ def test_torchvision_where_it_is_missing_is_one_message(monkeypatch):
         make_candidate(cfg, "torchvision", batch=1)
 
 
+def test_pytorchvideo_needs_no_torchvision_and_hides_none(monkeypatch):
+    """One that is installed need not fit this torch: importing it is then no ImportError."""
+    for name in [name for name in sys.modules if name.startswith("pytorchvideo.models")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    cfg = load_config("configs/K400/MVIT_B_16x4.yaml", [])
+    assert make_candidate(cfg, "pytorchvideo", batch=1).multiply_adds > 0
+    assert sys.modules["torchvision"] is None and "torchvision.ops" not in sys.modules
+
+
 @pytest.mark.parametrize("config", ["MVIT_B_16x4", "MVITv2_S_16x4"])
 def test_torchvision_has_the_published_small_models_only(config):
     try:

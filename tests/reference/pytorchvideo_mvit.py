@@ -1,14 +1,15 @@
 """pytorchvideo's MViT v1 from our spec, and our weights under its names.
 
 `pytorchvideo.models` imports RoIAlign from torchvision, which neither it nor we declare and MViT
-does not use: a stub stands in when torchvision is not installed.
+does not use: a stub stands in, for one that is installed need not fit this torch.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 from torch import Tensor, nn
@@ -22,8 +23,8 @@ def build(spec: MViTSpec) -> nn.Module:
     Its release 0.1.5 forgets to hand the norm's epsilon on to the attention (1e-5 there instead of the
     1e-6 of SlowFast and of its own later code); that is put right here.
     """
-    _stub_torchvision()
-    from pytorchvideo.models.vision_transformers import create_multiscale_vision_transformers
+    with _torchvision_stubbed():
+        from pytorchvideo.models.vision_transformers import create_multiscale_vision_transformers
 
     adaptive = spec.pool_kv_stride_adaptive
     model = create_multiscale_vision_transformers(
@@ -72,9 +73,18 @@ def named_as_pytorchvideo(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _stub_torchvision() -> None:
-    if "torchvision" in sys.modules or importlib.util.find_spec("torchvision"):
-        return
-    root, ops = ModuleType("torchvision"), ModuleType("torchvision.ops")
+@contextmanager
+def _torchvision_stubbed() -> Iterator[None]:
+    names, none = ("torchvision", "torchvision.ops"), object()
+    root, ops = map(ModuleType, names)
     root.ops, ops.RoIAlign = ops, nn.Identity
-    sys.modules["torchvision"], sys.modules["torchvision.ops"] = root, ops
+    before = {name: sys.modules.get(name, none) for name in names}
+    sys.modules.update(zip(names, (root, ops), strict=True))
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            if module is none:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
