@@ -1,7 +1,7 @@
 """The blocks that a model is made of: the units that are recomputed, compiled, and sharded over GPUs.
 
 A model calls its blocks and knows nothing of this. What is done to them is decided outside: memory is saved by
-`recompute`, time by `compile_blocks`, and `train.parallel` spreads them over GPUs. None of it changes a name in the
+`recompute`, time by `compile_blocks`, and `train.sharded` spreads them over GPUs. None of it changes a name in the
 state dict.
 """
 

@@ -38,8 +38,7 @@ import torch
 
 from mvit_video.errors import InputError
 from mvit_video.files import atomic_file
-from mvit_video.weights.files import read_file
-from mvit_video.weights.shards import SHARDS, put_together, shards_folder
+from mvit_video.weights.files import SHARDS, read_file
 
 FORMAT = 1
 BEST = "best.pt"
@@ -129,7 +128,11 @@ def read_training_checkpoint(path: Path) -> dict[str, Any]:
         InputError: a damaged file, or another format.
     """
     saved, shards = open_training_checkpoint(path)
-    return saved if shards is None else put_together(saved, path)
+    if shards is None:
+        return saved
+    from mvit_video.weights.shards import put_together  # see `weights.files`
+
+    return put_together(saved, path)
 
 
 def open_training_checkpoint(path: Path) -> tuple[dict[str, Any], Path | None]:
@@ -146,7 +149,11 @@ def open_training_checkpoint(path: Path) -> tuple[dict[str, Any], Path | None]:
         raise InputError(
             f"{path} has format {saved['format']!r}; this version of mvit-video reads {FORMAT}"
         )
-    return saved, shards_folder(saved, path) if SHARDS in saved else None
+    if SHARDS not in saved:
+        return saved, None
+    from mvit_video.weights.shards import shards_folder
+
+    return saved, shards_folder(saved, path)
 
 
 def remove_loose_shards(folder: Path) -> None:

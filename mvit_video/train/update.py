@@ -33,7 +33,7 @@ from mvit_video.train.average import AveragedWeights
 from mvit_video.train.inputs import TrainInputs
 from mvit_video.train.memory import fit_to_budget
 from mvit_video.train.optimizer import build_optimizer
-from mvit_video.train.parallel import ShardedState, replicate, shard, skeleton, whole, whole_state
+from mvit_video.train.parallel import replicate, skeleton, whole, whole_state
 from mvit_video.train.probe import TrainedParts
 from mvit_video.world import World
 
@@ -92,10 +92,16 @@ class Updater:
             for module in modules.values():
                 compile_blocks(module)
         if self._sharded:
+            from mvit_video.train.sharded import shard
+
             for module in modules.values():
                 shard(module, world)
         self.optimizer = build_optimizer(model, cfg)
-        self._shards = ShardedState(modules, self.optimizer, world) if cfg.TRAIN.FSDP else None
+        self._shards = None
+        if cfg.TRAIN.FSDP:
+            from mvit_video.train.sharded import ShardedState
+
+            self._shards = ShardedState(modules, self.optimizer, world)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self._precision == "float16")
         self.scaler.scale(torch.zeros((), device=world.device))  # its tensors exist from here on
         self.skipped = torch.zeros((), dtype=torch.int64, device=world.device)
