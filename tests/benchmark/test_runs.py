@@ -17,6 +17,7 @@ def cfg(tmp_path_factory):
     return load_config(None, overrides({**TINY_RUN, **dataset, **keys}))
 
 
+@pytest.mark.slow
 def test_a_training_is_timed_on_one_and_on_two_processes(cfg):
     result = benchmark_training(cfg, processes=(1, 2), updates=2, rounds=1)
     assert list(result["candidates"]) == ["1 process", "2 processes"]

@@ -205,7 +205,13 @@ def test_a_model_from_the_meta_device_is_filled_by_init_weights(which):
             assert 0.7 < one.std() / other.std() < 1.4 or one.std() == other.std() == 0, name
 
 
-@pytest.mark.parametrize("which", ["MViT v2", "DualViT", "MPViT", "CloFormer"])
+@pytest.mark.parametrize(
+    "which",
+    [
+        "MViT v2",
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("DualViT", "MPViT", "CloFormer")),
+    ],
+)
 def test_compilation_traces_the_whole_model(which):
     model = make(which).eval()
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)

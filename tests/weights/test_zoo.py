@@ -93,6 +93,7 @@ def test_a_configs_head_says_what_was_published(config: str) -> None:
     assert text.startswith(config_header(config)), "python tools/zoo.py --write"
 
 
+@pytest.mark.slow
 def test_the_table_has_a_line_for_each_model_and_the_readmes_is_not_stale() -> None:
     table = zoo_table()
     lines = table.splitlines()
