@@ -18,6 +18,7 @@ def cfg():
     return load_config(None, overrides(TINY_MODEL | {"NUM_THREADS": 1}))
 
 
+@pytest.mark.slow
 def test_only_ours_keeps_freed_memory(cfg, monkeypatch, tmp_path):
     # A library that is loaded first writes down what malloc is told; the children inherit it.
     source, library = tmp_path / "mallopt.c", tmp_path / "mallopt.so"

@@ -7,6 +7,7 @@ import json
 import pytest
 
 
+@pytest.mark.slow
 def test_a_model_against_pytorchvideo(run_tool, tiny_config, tmp_path):
     done = run_tool(
         "benchmark.py", "model", "--cfg", tiny_config, "--against", "pytorchvideo", "--rounds", 2,
@@ -60,6 +61,7 @@ def test_the_loader_against_another_reader(run_tool, tiny_config):
     assert "pyav takes" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_loader_on_a_folder_against_other_ways_to_the_same(run_tool, tiny_config):
     videos = ("--videos", tiny_config.parent, "--rounds", 1)
     done = run_tool(

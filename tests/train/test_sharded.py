@@ -68,7 +68,8 @@ def test_killed_and_resumed_in_shards_ends_with_the_same_bits(words):
     assert set(folder.glob("*.shards")) == named and 2 <= len(named) <= 3
 
 
-@pytest.mark.parametrize("ranks", [1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 4])
 def test_another_number_of_ranks_takes_up_the_shards(words, ranks):
     changes = {
         "MODEL__DROPOUT_RATE": 0.0,
