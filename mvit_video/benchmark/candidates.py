@@ -32,19 +32,17 @@ class Candidate:
         model: of any implementation.
         inputs: shapes, each given to the model on its own in one pass.
         multiply_adds: of the forward passes of all inputs.
-        replayed: its forward passes are CUDA graphs.
     """
 
     model: nn.Module
     inputs: tuple[tuple[int, ...], ...]
     multiply_adds: int
-    replayed: bool = False
 
 
 def make_candidate(cfg: CfgNode, name: str, batch: int) -> Candidate:
-    """`mvit_video`, with MODEL.COMPILE compiled and with TEST.CUDA_GRAPHS replayed, or one of AGAINST:
+    """`mvit_video`, compiled if MODEL.COMPILE says so, or one of AGAINST:
 
-    * eager, compiled: the same model without and with torch.compile, whatever those keys say, and not replayed;
+    * eager, compiled: the same model without and with torch.compile, whatever MODEL.COMPILE says;
     * torchvision, torchvision_compiled: torchvision's mvit_v1_b and mvit_v2_s, where it is installed;
     * pytorchvideo, materialised: MViT by other hands, from tests/reference;
     * image: the family's image model, once for every time step of the clip's tokens;
@@ -56,7 +54,6 @@ def make_candidate(cfg: CfgNode, name: str, batch: int) -> Candidate:
     clips = _clip_shape(cfg, batch)
     if name in (OURS, "eager", "compiled"):
         candidate = _candidate(build_model(cfg), (clips,))
-        candidate = replace(candidate, replayed=name == OURS and cfg.TEST.CUDA_GRAPHS)
         if name == "compiled" or (name == OURS and cfg.MODEL.COMPILE):
             compile_blocks(candidate.model)
         return candidate

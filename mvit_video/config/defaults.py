@@ -381,7 +381,7 @@ SECTIONS: dict[str, Section] = {
             ),
             "CUDA_GRAPHS": Key(
                 False,
-                "On a GPU, record the forward pass as a CUDA graph and replay it: for passes so short that the GPU waits for Python. The same scores.",
+                "On a GPU, record the forward pass as a CUDA graph and replay it: for passes so short that the GPU waits for Python.",
             ),
             "NUM_ENSEMBLE_VIEWS": Key(5, "Clips per video, evenly over its length."),
             "NUM_SPATIAL_CROPS": Key(
