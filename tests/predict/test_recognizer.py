@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +19,8 @@ from mvit_video import Recognizer
 from mvit_video.data.readers import make_reader
 from mvit_video.errors import InputError, VideoError
 from mvit_video.evaluate.metrics import fuse_views
+from mvit_video.models.cuda_graph import CudaGraphs
+from mvit_video.predict.checkpoint import load_recognition
 from tests.tiny_run import CLASS_NAMES, write_video
 
 
@@ -34,6 +37,25 @@ def test_scores_are_those_of_the_multi_view_test_bit_for_bit(recognizer, trained
         np.testing.assert_array_equal(prediction.view_scores, expected)
         np.testing.assert_array_equal(prediction.scores, fuse_views(expected[None])[0])
     assert len(np.unique(trained.predictions.scores)) > 3 * len(names)  # they do differ
+
+
+def test_cuda_graphs_are_asked_where_the_settings_say_so(trained, monkeypatch):
+    """Without a GPU they call the model; that each pass, of a video and of windows, goes through them can be seen."""
+    passes = []
+
+    class Seen(CudaGraphs):
+        def __call__(self, clips):
+            passes.append(len(clips))
+            return super().__call__(clips)
+
+    monkeypatch.setattr("mvit_video.predict.recognizer.CudaGraphs", Seen)
+    found, video = load_recognition(trained.checkpoint), trained.videos / "test_0.mp4"
+    for asked in (False, True):
+        settings = replace(found.settings, cuda_graphs=asked)
+        recognizer = Recognizer(found.model, found.preprocessing, settings)
+        recognizer(video, views="2x1"), recognizer.timeline(video)
+        assert bool(passes) == asked
+    assert passes[0] == 2 and len(passes) > 1
 
 
 def test_a_video_among_several_scores_as_it_does_alone(recognizer, trained):
